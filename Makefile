@@ -1,0 +1,36 @@
+PYTHON ?= python3
+RUN := .venv/bin/python
+
+.PHONY: demo test setup test-all format lint types examples golden docs bench check clean
+
+demo: ## Set everything up, then run the main job on drawn pictures; open demo/index.html
+	@$(PYTHON) scripts/set_up.py core
+	@$(RUN) -m deconvnet demo --out demo
+
+test: ## Set everything up, then run the tests
+	@$(PYTHON) scripts/set_up.py test
+	@$(RUN) -m pytest
+
+setup: ## Set everything up, for work on the code
+	@$(PYTHON) scripts/set_up.py test
+
+test-all: ## The long tier too; needs a C++ compiler
+	@$(PYTHON) scripts/set_up.py all
+	@$(RUN) -m pytest -m ""
+
+format: setup
+	@$(RUN) -m ruff format src tests scripts examples
+	@$(RUN) -m ruff check --fix src tests scripts examples
+
+lint: setup
+	@$(RUN) -m ruff format --check src tests scripts examples
+	@$(RUN) -m ruff check src tests scripts examples
+	@.venv/bin/lint-imports
+
+types: setup
+	@$(RUN) -m mypy
+
+check: lint types test ## What a change must pass
+
+bench: setup ## Measure this machine; takes minutes
+	@$(RUN) -m deconvnet bench

@@ -1,0 +1,109 @@
+"""Data sets: labelled pictures in folders of several layouts, or drawn by the program."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from deconvnet.data import camvid, folder, isbi, voc
+from deconvnet.data.pairs import PairDataset, refuse_missing
+from deconvnet.data.sample import Dataset, Sample
+from deconvnet.data.scenes import is_scenes, open_scenes
+from deconvnet.errors import DataError, did_you_mean
+
+__all__ = ["READERS", "Dataset", "Reader", "Sample", "open_dataset"]
+
+
+class Reader(NamedTuple):
+    """How one layout of folders is told and read."""
+
+    recognises: Callable[[Path], bool]
+    opens: Callable[..., PairDataset]
+    """(folder, split) -> data set; that of plain folders also takes mask_values."""
+    layout: str
+    """The layout in words, for messages."""
+
+
+READERS = {
+    "camvid": Reader(camvid.is_camvid, camvid.open_camvid, camvid.LAYOUT),
+    "voc": Reader(voc.is_voc, voc.open_voc, voc.LAYOUT),
+    "isbi": Reader(isbi.is_isbi, isbi.open_isbi, isbi.LAYOUT),
+    "folder": Reader(folder.is_folder, folder.open_folder, folder.LAYOUT),
+}
+"""Every layout by its name on the command line, in the order in which they are tried.
+
+To add one, add a line. Drawn pictures (`scenes`) come from no folder and are not among them.
+"""
+
+
+def open_dataset(
+    path: str | Path,
+    split: str = "train",
+    *,
+    format: str | None = None,  # noqa: A002 - the command line's word
+    mask_values: Sequence[int] | None = None,
+    check_files: bool = True,
+    **settings: Any,
+) -> Dataset:
+    """Open a data set.
+
+    >>> drawn = open_dataset("scenes:count=8,size=64", "val")
+    >>> len(drawn), drawn[0].image.shape, drawn.classes.names[:3]
+    (8, (64, 64, 3), ('background', 'ball', 'cookie'))
+
+    Args:
+        path: A folder, or `scenes` for drawn pictures, with settings as in
+            `scenes:count=500,size=256`.
+        split: train, val, test, or what else the layout has.
+        format: A name in READERS, or scenes; none: the layout is recognised.
+        mask_values: For plain folders: the number in the masks that stands for each class.
+        check_files: Refuse a data set with missing files at once; without, reading them fails.
+        settings: Of deconvnet.data.scenes.Scenes, for drawn pictures.
+
+    Raises:
+        DataError: If there is no such folder or split, the layout is unknown, a file is
+            missing, or a setting does not exist.
+        LabelError: If it is not clear what the labels are.
+    """
+    if format == "scenes" or (format is None and is_scenes(path)):
+        return open_scenes(path, split, **settings)
+    place = Path(path)
+    if not place.is_dir():
+        raise DataError(
+            f"There is no data set {path}; give a folder, or `scenes` for drawn pictures."
+        )
+    if settings:
+        raise DataError(f"{', '.join(settings)}: only drawn pictures (`scenes`) have settings.")
+    if mask_values is None:
+        dataset = READERS[format_of(place, format)].opens(place, split)
+    elif format in (None, "folder"):
+        dataset = folder.open_folder(place, split, mask_values=tuple(mask_values))
+    else:
+        raise DataError(f"mask_values are for plain folders, and the format is '{format}'.")
+    if check_files:
+        refuse_missing(dataset)
+    return dataset
+
+
+def format_of(place: Path, given: str | None = None) -> str:
+    """The name of a folder's layout: as given, or recognised.
+
+    Raises:
+        DataError: If there is no layout of that name, or the folder has none that is known.
+    """
+    if given in READERS:
+        return given
+    if given is not None:
+        raise DataError(
+            f"There is no format '{given}'; choose one of {', '.join([*READERS, 'scenes'])}."
+            f"{did_you_mean(given, [*READERS, 'scenes'])}"
+        )
+    for name, reader in READERS.items():
+        if reader.recognises(place):
+            return name
+    found = sorted(entry.name + "/" * entry.is_dir() for entry in place.iterdir())
+    shown = ", ".join(found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
+    known = "; ".join(reader.layout for reader in READERS.values())
+    raise DataError(
+        f"{place} holds {shown or 'nothing'}, which is no layout that is known. "
+        f"Known are: {known}."
+    )

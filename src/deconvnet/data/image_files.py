@@ -1,0 +1,192 @@
+"""Pictures from files and into files.
+
+Whatever a camera, a scanner or a microscope wrote becomes uint8 RGB, upright: EXIF rotation is
+applied, grey becomes three equal channels, transparent parts lie over white, an animation gives
+its first frame. Masks are read by deconvnet.data.mask_files.
+"""
+
+import io
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+
+from deconvnet.errors import ImageFileError, OutputError, UserError
+from deconvnet.files import written_whole
+from deconvnet.labels import Classes
+from deconvnet.shapes import Image, LabelMap
+
+IMAGE_SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".gif",
+    ".webp",
+    ".ppm",
+    ".pgm",
+)
+"""Files that are taken for pictures when a folder is searched; compare in lower case."""
+
+MAX_PIXELS = 200_000_000
+"""Larger pictures are refused before they are decoded; DECONVNET_MAX_PIXELS raises it."""
+
+_TWELVE_BITS = 4095
+_ORIENTATION = 0x0112
+_SIDEWAYS = (5, 6, 7, 8)
+_PIL_LIMIT = threading.Lock()
+
+PictureFile = str | Path | bytes
+
+
+def read_image(file: PictureFile, *, max_pixels: int | None = None) -> Image:
+    """Read a picture as RGB, upright.
+
+    16-bit grey is divided by 257, or by 4095 / 255 if no value is above 4095 (12-bit cameras).
+    Floating-point grey is taken as 0 to 1, or as 0 to 255 if a value is above 1.
+
+    Args:
+        file: A path, or the content of a file.
+        max_pixels: Refuse larger pictures; none means MAX_PIXELS.
+
+    Raises:
+        ImageFileError: If there is no such file, or it is damaged, no picture, or too large.
+    """
+    with opened(file, max_pixels=max_pixels) as picture:
+        return _as_rgb(PIL.ImageOps.exif_transpose(picture))
+
+
+def image_size(file: PictureFile, *, max_pixels: int | None = None) -> tuple[int, int]:
+    """Read the (height, width) of a picture as read_image would give it, from its header alone.
+
+    Raises:
+        ImageFileError: If there is no such file, or it is no picture, or too large.
+    """
+    with opened(file, max_pixels=max_pixels) as picture:
+        width, height = picture.size
+        turned = picture.getexif().get(_ORIENTATION) in _SIDEWAYS
+    return (width, height) if turned else (height, width)
+
+
+@contextmanager
+def opened(file: PictureFile, *, max_pixels: int | None = None) -> Iterator[PIL.Image.Image]:
+    """Open a picture for decoding; whatever fails inside becomes an ImageFileError.
+
+    Raises:
+        ImageFileError: If there is no such file, or it is damaged, no picture, or too large.
+    """
+    where = "The picture received" if isinstance(file, bytes) else str(file)
+    try:
+        with _open_unlimited(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
+            _refuse_too_large(where, picture.size, max_pixels)
+            yield picture
+    except FileNotFoundError:
+        raise ImageFileError(f"There is no picture {where}; check the path.") from None
+    except IsADirectoryError:
+        raise ImageFileError(f"{where} is a folder; give a picture.") from None
+    except PIL.UnidentifiedImageError:
+        raise ImageFileError(
+            f"{where} is no picture that can be read; give JPEG, PNG, TIFF, WebP, BMP or GIF."
+        ) from None
+    except PermissionError:
+        raise ImageFileError(f"{where} may not be read; change its permissions.") from None
+    except UserError:
+        raise
+    except Exception as error:  # a decoder of a damaged file may raise anything
+        raise ImageFileError(
+            f"{where} is damaged or incomplete ({_first_line(error)}); replace the file."
+        ) from error
+
+
+def write_png(path: str | Path, image: Image) -> None:
+    """Write a picture as PNG, whole or not at all.
+
+    Raises:
+        OutputError: If the place cannot be written.
+    """
+    with written_whole(path) as temporary:
+        PIL.Image.fromarray(image).save(temporary, format="PNG")
+
+
+def write_mask(path: str | Path, label_map: LabelMap, classes: Classes) -> None:
+    """Write a label map as a palette PNG, whole or not at all: the values are class indices.
+
+    Raises:
+        OutputError: If the place cannot be written, or is not named .png.
+    """
+    if Path(path).suffix.lower() != ".png":
+        raise OutputError(
+            f"{path} would hold a mask; masks are PNG files, so end it with .png."
+        )
+    mask = PIL.Image.fromarray(label_map).convert("L")
+    mask.putpalette(classes.palette())
+    with written_whole(path) as temporary:
+        mask.save(temporary, format="PNG")
+
+
+def _open_unlimited(file: str | Path | io.BytesIO) -> PIL.Image.Image:
+    """Open with Pillow's own limit off: ours is checked next, and says how to raise it."""
+    with _PIL_LIMIT, warnings.catch_warnings():
+        limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
+        try:
+            return PIL.Image.open(file)
+        finally:
+            PIL.Image.MAX_IMAGE_PIXELS = limit
+
+
+def _refuse_too_large(where: str, size: tuple[int, int], max_pixels: int | None) -> None:
+    allowed = max_pixels or _max_pixels()
+    if size[0] * size[1] > allowed:
+        raise ImageFileError(
+            f"{where} has {size[0]} x {size[1]} pixels; up to {allowed:,} are read, as a guard "
+            "against files made to fill the memory. If it is yours, set the environment variable "
+            "DECONVNET_MAX_PIXELS to a larger number."
+        )
+
+
+def _max_pixels() -> int:
+    given = os.environ.get("DECONVNET_MAX_PIXELS", "")
+    if given and not given.isdecimal():
+        raise ImageFileError(
+            f"DECONVNET_MAX_PIXELS is '{given}'; set it to a number of pixels, like 1000000000."
+        )
+    return int(given or MAX_PIXELS)
+
+
+def _as_rgb(picture: PIL.Image.Image) -> Image:
+    if picture.mode == "RGB":
+        return np.array(picture)
+    if picture.mode.startswith("I") or picture.mode == "F":
+        grey = _as_grey(np.array(picture))
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if "A" in picture.mode or "a" in picture.mode or "transparency" in picture.info:
+        layers = picture.convert("RGBA")
+        white = PIL.Image.new("RGBA", layers.size, "white")
+        return np.array(PIL.Image.alpha_composite(white, layers).convert("RGB"))
+    return np.array(picture.convert("RGB"))
+
+
+def _as_grey(values: np.ndarray) -> np.ndarray:
+    """Wide grey values as uint8."""
+    fractions = np.issubdtype(values.dtype, np.floating)
+    values = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
+    largest = values.max(initial=0)
+    if fractions and largest <= 1:
+        values = values * 255
+    elif largest > _TWELVE_BITS:
+        values = values / 257
+    elif largest > 255:
+        values = values * (255 / _TWELVE_BITS)
+    return np.rint(values).clip(0, 255).astype(np.uint8)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].strip().rstrip(".")

@@ -1,0 +1,161 @@
+"""Data sets made of picture files and mask files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from deconvnet.data.image_files import IMAGE_SUFFIXES, read_image
+from deconvnet.data.mask_files import MaskCoding, read_instances, read_mask
+from deconvnet.data.sample import Sample
+from deconvnet.errors import DataError, LabelError
+from deconvnet.labels import Classes
+
+MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".pgm", ".jpg", ".jpeg")
+"""Files that are taken for masks, the best first: JPEG is found so that it can be refused."""
+
+
+class PairFiles(NamedTuple):
+    """Where one sample is."""
+
+    name: str
+    image: Path
+    mask: Path
+    instances: Path | None = None
+
+
+@dataclass(frozen=True)
+class PairDataset:
+    """Pictures with a mask file each, read when asked for."""
+
+    classes: Classes
+    split: str
+    pairs: tuple[PairFiles, ...]
+    coding: MaskCoding
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the pictures."""
+        return tuple(pair.name for pair in self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one picture and its masks.
+
+        Raises:
+            IndexError: If there is no such picture.
+            ImageFileError: If a file cannot be read.
+            LabelError: If the mask holds values that are no class.
+            DataError: If the picture and its masks differ in size.
+        """
+        pair = self.pairs[index]
+        image = read_image(pair.image)
+        label_map = read_mask(pair.mask, self.coding)
+        check_sizes(pair.image, image.shape[:2], pair.mask, label_map.shape)
+        instance_map = None
+        if pair.instances is not None:
+            instance_map = read_instances(pair.instances)
+            check_sizes(pair.image, image.shape[:2], pair.instances, instance_map.shape)
+        return Sample(image, label_map, instance_map, pair.name)
+
+
+def check_sizes(
+    image: Path, image_size: tuple[int, ...], mask: Path, mask_size: tuple[int, ...]
+) -> None:
+    """Refuse a mask that does not cover its picture pixel by pixel.
+
+    Raises:
+        DataError: If the sizes, (height, width), differ.
+    """
+    if image_size == mask_size:
+        return
+    hint = "give a mask of the picture's size"
+    if image_size == mask_size[::-1]:
+        hint += " (one of the two was turned, perhaps by the camera's EXIF rotation)"
+    raise DataError(
+        f"{mask} has {mask_size[1]} x {mask_size[0]} pixels and its picture {image} has "
+        f"{image_size[1]} x {image_size[0]}; {hint}."
+    )
+
+
+def files_below(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """Every file with one of the suffixes, by its path below the folder without suffix, sorted.
+
+    Of files that differ only in their suffix the one whose suffix comes first is taken.
+    """
+    found = [
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    ]
+    found.sort(key=lambda path: suffixes.index(path.suffix.lower()), reverse=True)
+    by_name = {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
+    return dict(sorted(by_name.items()))
+
+
+def refuse_missing(dataset: PairDataset) -> None:
+    """Refuse a data set with files that are not there.
+
+    Raises:
+        DataError: If there is no picture, or a picture or its mask is missing.
+    """
+    if not dataset.pairs:
+        raise DataError(
+            f"The split {dataset.split} has no picture; add some, or choose another."
+        )
+    for kind in ("image", "mask"):
+        missing = [pair for pair in dataset.pairs if not getattr(pair, kind).is_file()]
+        if missing:
+            first = missing[0]
+            what = "picture" if kind == "image" else "mask"
+            others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise DataError(
+                f"The {what} of {first.name} is missing{others}: there is no "
+                f"{getattr(first, kind)}; add it, or take the name out of the split."
+            )
+
+
+def listed_names(path: Path) -> list[str]:
+    """The lines of a list of pictures, without blank ones.
+
+    Raises:
+        DataError: If it cannot be read as text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as text: {error}; save it as UTF-8.") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def without_suffix(name: str) -> str:
+    """A picture's name without the suffix of a picture file.
+
+    >>> without_suffix("2007_000033.jpg"), without_suffix("v1.2 left")
+    ('2007_000033', 'v1.2 left')
+    """
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES else name
+
+
+def coding_of(
+    classes: Classes, mask_values: tuple[int, ...] | None, **settings: object
+) -> MaskCoding:
+    """The coding of a data set's masks, with the user's mask values if there are any.
+
+    Raises:
+        LabelError: If there is not one mask value for each class, or one is no 8-bit number.
+    """
+    if mask_values is not None:
+        if len(mask_values) != len(classes):
+            raise LabelError(
+                f"{len(mask_values)} mask values were given for {len(classes)} classes; give "
+                "one for each class, in their order."
+            )
+        if len(set(mask_values)) < len(mask_values) or not set(mask_values) <= set(range(256)):
+            raise LabelError(
+                f"The mask values are {', '.join(map(str, mask_values))}; give different "
+                "numbers from 0 to 255."
+            )
+    return MaskCoding(len(classes), mask_values, **settings)  # type: ignore[arg-type]  # named by callers

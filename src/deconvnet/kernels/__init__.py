@@ -1,0 +1,1 @@
+"""Optional native speed, chosen at run time; every kernel has a twin in plain torch."""
