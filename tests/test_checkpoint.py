@@ -76,7 +76,9 @@ def test_a_checkpoint_of_another_network_is_refused_in_one_sentence(folder):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"model": 3}', "{" * 100_000, "\0", "null"])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"model": 3}', "{" * 100_000, "\0", "null"]
+)
 def test_a_damaged_config_is_refused_in_one_sentence(folder, content):
     (folder / "config.json").write_text(content)
     with pytest.raises(CheckpointError, match=r"config\.json"):
@@ -106,7 +108,9 @@ def test_a_pickle_that_would_run_code_is_refused_by_name(tmp_path):
 
 
 def test_an_unknown_checkpoint_is_refused_and_told_what_to_give(tmp_path):
-    with pytest.raises(CheckpointError, match="There is no checkpoint 'nothing-here'; give the"):
+    with pytest.raises(
+        CheckpointError, match="There is no checkpoint 'nothing-here'; give the"
+    ):
         load_checkpoint("nothing-here")
     with pytest.raises(CheckpointError, match=r"has no config\.json; a checkpoint is a folder"):
         load_checkpoint(tmp_path)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from deconvnet.errors import OutputError
@@ -18,8 +20,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "b.txt"
     write_text(path, "old")
     with pytest.raises(ZeroDivisionError), written_whole(path) as temporary:
-        temporary.write_text("half")
-        raise ZeroDivisionError
+        temporary.write_text(f"half {1 / 0}")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["b.txt"]
 
@@ -30,11 +31,11 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         write_text(tmp_path / "file" / "b.txt", "x")
 
 
-@pytest.mark.skipif(not __import__("os").path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_is_said_in_words(tmp_path):
     with (
         pytest.raises(OutputError, match="No space left on device"),
         written_whole(tmp_path / "b.txt"),
-        open("/dev/full", "w") as full,
+        Path("/dev/full").open("w") as full,
     ):
         full.write("x" * 100_000)

@@ -1,6 +1,7 @@
 """The command line. Nothing heavy is imported before a command is known to need it."""
 
 import argparse
+import itertools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -28,13 +29,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; gives the exit status: 0, 1 (check-data), 2 (a mistake), 130 (Ctrl-C)."""
     words = [_with_underscores(word) for word in (sys.argv[1:] if argv is None else argv)]
     try:
+        words, settings = _without_settings(words) if words[:1] == ["train"] else (words, [])
         arguments, rest = _parser().parse_known_args(words)
-        if rest and arguments.command != "train":
+        if rest:
             arguments.parser.error(f"there is no option or argument '{rest[0]}' here")
-        arguments.settings = rest
+        arguments.settings = settings
         return _run(arguments)
     except UserError as error:
-        print(f"deconvnet: {error}", file=sys.stderr)
+        sentence = str(error)
+        print(f"deconvnet: {sentence[:1].upper()}{sentence[1:]}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("deconvnet: stopped", file=sys.stderr)
@@ -127,15 +130,19 @@ def _add_train(command: Command) -> None:
 
 def _train(arguments: argparse.Namespace) -> None:
     from deconvnet.recipe import Recipe
-    from deconvnet.train import plan, train
 
     recipe = Recipe.from_file(arguments.recipe) if arguments.recipe else Recipe()
-    settings = _settings(arguments.settings)
+    settings: dict[str, Any] = dict(_settings(arguments.settings))
     if arguments.data is not None:
         settings["data"] = arguments.data
     if arguments.seed is not None:
         settings["seed"] = arguments.seed
     recipe = recipe.with_settings(settings)
+    if recipe.stages == "two":
+        from deconvnet.stages import plan_two_stages as plan
+        from deconvnet.stages import train_two_stages as train
+    else:
+        from deconvnet.train import plan, train
     name = Path(arguments.recipe).stem if arguments.recipe else recipe.model
     out = Path(arguments.out or Path("runs") / name)
     if arguments.dry_run:
@@ -334,16 +341,18 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _print_result(json_place: str | None, json_text: str, text: str) -> None:
+def _print_result(json_place: str | None, values: Any, text: str) -> None:
     """Print the table, and write the JSON; alone on stdout when no file is named."""
+    import json
+
     if json_place == "-":
-        print(json_text)
+        print(json.dumps(values, indent=2))
         return
     print(text)
     if json_place:
         from deconvnet.files import write_text
 
-        write_text(json_place, json_text + "\n")
+        write_text(json_place, json.dumps(values, indent=2) + "\n")
 
 
 def _check_writable(*places: str | None) -> None:
@@ -353,19 +362,37 @@ def _check_writable(*places: str | None) -> None:
             raise OutputError(f"{place} is a folder; name a file to write.")
 
 
-def _settings(words: Sequence[str]) -> dict[str, Any]:
+TRAIN_FLAGS = {"--resume", "--dry_run", "--quiet", "--help", "-h"}
+TRAIN_OPTIONS = {"--data", "--out", "--devices", "--device", "--threads", "--seed"}
+"""What `train` takes beside the settings of a recipe."""
+
+
+def _without_settings(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of `train` that argparse is to see, and those that set the recipe.
+
+    argparse would take the value of an option it does not know for the recipe's name.
+    """
+    kept, settings = [], []
+    rest = iter(words)
+    for word in rest:
+        name, equals, _ = word.partition("=")
+        into = kept if name in TRAIN_FLAGS | TRAIN_OPTIONS or name[:2] != "--" else settings
+        into.append(word)
+        if name[:2] == "--" and not equals and name not in TRAIN_FLAGS:
+            into.extend(itertools.islice(rest, 1))
+    return kept, settings
+
+
+def _settings(words: Sequence[str]) -> dict[str, str]:
     """Settings from words such as `--width 0.25 --schedule=poly`."""
-    settings: dict[str, Any] = {}
-    words = list(words)
-    while words:
-        word = words.pop(0)
-        if not word.startswith("--"):
-            raise RecipeError(f"'{word}' is no setting; write --NAME VALUE.")
+    settings: dict[str, str] = {}
+    rest = iter(words)
+    for word in rest:
         name, equals, value = word[2:].partition("=")
         if not equals:
-            if not words:
+            value = next(rest, "--")
+            if value.startswith("--"):
                 raise RecipeError(f"The setting '{name}' came without a value.")
-            value = words.pop(0)
         settings[name] = value
     return settings
 

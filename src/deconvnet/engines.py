@@ -11,9 +11,10 @@ The engine `torch` rewrites a copy of the network and stays plain PyTorch:
 """
 
 import copy
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,12 +49,11 @@ def accelerate(
 
     Args:
         network: (N, C, H, W) to logits (N, K, H, W): any of MODELS, or another of convolutions.
-        engine: "torch"; or "openvino", which needs the extra of that name and runs on the CPU.
+        engine: "torch".
         precision: "fp32".
 
     Raises:
         RecipeError: For an engine or precision that there is not.
-        MissingExtraError: When the engine's library is not installed.
 
     >>> network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
     >>> accelerate(network)(torch.zeros(2, 3, 5, 7)).shape
@@ -66,14 +66,14 @@ def accelerate(
         )
     if precision != "fp32":
         raise RecipeError(
-            f"the engine '{engine}' cannot compute in precision '{precision}'; it takes 'fp32'."
+            f"the engine '{engine}' does not compute in precision '{precision}'; take 'fp32'."
         )
     if isinstance(network, Accelerated):
         raise RecipeError(
             "this network is accelerated already; give the one that it was made from."
         )
     tune_allocator()
-    return Accelerated(_ENGINES[engine](_folded(network)))
+    return Accelerated(_ENGINES[engine](network))
 
 
 class Accelerated(nn.Module):
@@ -96,22 +96,21 @@ class Accelerated(nn.Module):
         """
         if images.requires_grad and torch.is_grad_enabled():
             raise UserError(
-                "an accelerated network gives no gradients, and this batch of pictures asks for "
-                "them; use the network that it was made from."
+                "an accelerated network gives no gradients, and these pictures ask for them; "
+                "use the network that it was made from."
             )
-        at_once = max(1, BATCH_PIXELS // max(1, images[:1, 0].numel()))
+        at_once = max(1, BATCH_PIXELS // math.prod(images.shape[2:]))
         with torch.no_grad():
-            parts = [self.network(part) for part in images.split(at_once)]
-            logits = parts[0] if len(parts) == 1 else torch.cat(parts)
-            return logits.contiguous()
+            parts = [self.network(part) for part in torch.split(images, at_once)]
+            return (parts[0] if len(parts) == 1 else torch.cat(parts)).contiguous()
 
-    def train(self, mode: bool = True) -> Self:  # noqa: ARG002, FBT001, FBT002  # torch's own
-        """Stay in eval mode: there is nothing here to train."""
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode: there is nothing to train here."""
         return self
 
 
 def _folded(network: nn.Module) -> nn.Module:
-    """A copy of the network in fewer and cheaper steps, for the engine `torch`."""
+    """A copy of the network in fewer and cheaper steps: the engine `torch`."""
     twin = nn.Sequential(copy.deepcopy(network)).eval().requires_grad_(requires_grad=False)
     places = Counter(id(module) for _, module in twin.named_modules(remove_duplicate=False))
     for sequence in [module for module in twin.modules() if type(module) is nn.Sequential]:
@@ -121,7 +120,10 @@ def _folded(network: nn.Module) -> nn.Module:
     for parent in list(twin.modules()):
         for name, module in parent.named_children():
             setattr(parent, name, _faster(module))
-    return twin.to(memory_format=torch.channels_last)
+    return twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lag
+
+
+_ENGINES: dict[str, Callable[[nn.Module], nn.Module]] = {"torch": _folded}
 
 
 def _fold_batch_norm(sequence: nn.Sequential) -> None:
@@ -130,25 +132,156 @@ def _fold_batch_norm(sequence: nn.Sequential) -> None:
         conv, norm = sequence[index], sequence[index + 1]
         if type(conv) not in (nn.Conv2d, nn.ConvTranspose2d):
             continue
-        if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None:
-            _scale_and_shift(conv, norm)
+        if isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats:
+            conv = cast("nn.Conv2d | nn.ConvTranspose2d", conv)
+            _scale_and_shift(conv, *_factor_and_shift(norm))
             sequence[index + 1] = nn.Identity()
 
 
-def _scale_and_shift(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> None:
-    """Computed in float64: a variance of 1e-9 is a factor of 30,000."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
+def _factor_and_shift(norm: nn.BatchNorm2d) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
+    """What batch norm multiplies by and adds, in float64: the variance may be near zero."""
+    mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
+    factor = (variance.double() + norm.eps).rsqrt()
+    if norm.affine:
+        factor = factor * norm.weight.double()
+    shift = -mean.double() * factor
+    return factor, shift + norm.bias.double() if norm.affine else shift
+
+
+def _scale_and_shift(
+    conv: nn.Conv2d | nn.ConvTranspose2d,
+    factor: Float[Tensor, " c"],
+    shift: Float[Tensor, " c"],
+) -> None:
     weight = conv.weight.double()
-    bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias
-    gamma = torch.ones_like(norm.running_var) if norm.weight is None else norm.weight
-    beta = torch.zeros_like(norm.running_var) if norm.bias is None else norm.bias
-    factor = gamma.double() / (norm.running_var.double() + norm.eps).sqrt()
-    if isinstance(conv, nn.ConvTranspose2d):  # in, out of the group, height, width
-        grouped = weight.view(conv.groups, -1, *weight.shape[1:])
-        weight = (grouped * factor.view(conv.groups, 1, -1, 1, 1)).view_as(weight)
+    if isinstance(conv, nn.ConvTranspose2d):  # in, out of each group, height, width
+        grouped = weight.reshape(conv.groups, -1, *weight.shape[1:])
+        weight = (grouped * factor.view(conv.groups, 1, -1, 1, 1)).flatten(0, 1)
     else:
         weight = weight * factor[:, None, None, None]
-    bias = (bias.to(factor) - norm.running_mean.double()) * factor + beta.double()
-    conv.weight = _constant(weight.to(conv.weight))
-    conv.bias = _constant(bias.to(conv.weight))
+    bias = shift if conv.bias is None else shift + conv.bias.double() * factor
+    conv.weight, conv.bias = (
+        nn.Parameter(value.to(conv.weight.dtype), requires_grad=False)
+        for value in (weight, bias)
+    )
+
+
+def _work_in_place(sequence: nn.Sequential) -> None:
+    """Let ReLU overwrite what a convolution has just written for it alone."""
+    written_here = False
+    for step in sequence:
+        if isinstance(step, nn.ReLU):
+            step.inplace = written_here
+        elif not isinstance(step, nn.Identity):
+            written_here = isinstance(step, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d)
+
+
+def _faster(module: nn.Module) -> nn.Module:
+    """A module that computes the same in less time, or the module itself."""
+    if type(module) is nn.Conv2d and _is_fully_connected(module):
+        return _WindowConvolution(module)
+    if type(module) is nn.ConvTranspose2d and module.stride == (1, 1):
+        if _is_fully_connected(module):
+            return _WindowDeconvolution(module)
+        if min(_outer_padding(module)) >= 0 and not any(module.output_padding):
+            return _as_convolution(module)
+    if isinstance(module, Unpooling) and module.kind == "switches":
+        return _Unpooling()
+    return module
+
+
+def _is_fully_connected(conv: nn.Conv2d | nn.ConvTranspose2d) -> bool:
+    return (
+        min(conv.kernel_size) >= LARGE_KERNEL
+        and conv.stride == conv.dilation == (1, 1)
+        and conv.padding == (0, 0)
+        and conv.groups == 1
+    )
+
+
+class _WindowConvolution(nn.Module):
+    """An unpadded convolution of stride 1 that sees few windows, as one matrix product."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight, self.bias = conv.weight, conv.bias  # out, in, height, width
+
+    def forward(
+        self, features: Features
+    ) -> Float[Tensor, "n out_channels windows_down windows_across"]:
+        kernel_h, kernel_w = self.weight.shape[2:]
+        down, across = features.shape[2] - kernel_h + 1, features.shape[3] - kernel_w + 1
+        if not 0 < len(features) * down * across <= FEW_WINDOWS:
+            return F.conv2d(features, self.weight, self.bias)
+        windows = features.unfold(2, kernel_h, 1).unfold(3, kernel_w, 1)
+        rows = windows.permute(0, 2, 3, 4, 5, 1).reshape(-1, self.weight[0].numel())
+        matrix = self.weight.permute(0, 2, 3, 1).flatten(1)
+        product = F.linear(rows, matrix, self.bias)
+        return product.view(len(features), down, across, -1).permute(0, 3, 1, 2)
+
+
+class _WindowDeconvolution(nn.Module):
+    """Its transpose: each place is spread over a window by one product, and windows add up."""
+
+    def __init__(self, deconv: nn.ConvTranspose2d) -> None:
+        super().__init__()
+        self.weight, self.bias = deconv.weight, deconv.bias  # in, out, height, width
+
+    def forward(self, features: Features) -> Float[Tensor, "n out_channels plane_h plane_w"]:
+        count, channels, height, width = features.shape
+        if not 0 < count * height * width <= FEW_WINDOWS:
+            return F.conv_transpose2d(features, self.weight, self.bias)
+        _, out_channels, kernel_h, kernel_w = self.weight.shape
+        rows = features.permute(0, 2, 3, 1).reshape(-1, channels)
+        product = rows @ self.weight.permute(0, 2, 3, 1).flatten(1)
+        windows = product.view(count, height, width, kernel_h, kernel_w, out_channels)
+        plane = features.new_zeros(
+            count, height + kernel_h - 1, width + kernel_w - 1, out_channels
+        )
+        if self.bias is not None:
+            plane += self.bias
+        for row in range(kernel_h):
+            for column in range(kernel_w):
+                place = plane[:, row : row + height, column : column + width]
+                place += windows[:, :, :, row, column]
+        return plane.permute(0, 3, 1, 2)
+
+
+def _as_convolution(deconv: nn.ConvTranspose2d) -> nn.Conv2d:
+    """The convolution that a transposed one of stride 1 is: by weights turned half round."""
+    kernel_h, kernel_w = deconv.kernel_size
+    dilation_h, dilation_w = deconv.dilation
+    conv = nn.Conv2d(
+        deconv.in_channels,
+        deconv.out_channels,
+        (kernel_h, kernel_w),
+        padding=_outer_padding(deconv),
+        dilation=(dilation_h, dilation_w),
+        groups=deconv.groups,
+        device="meta",
+    )
+    weight = deconv.weight.view(deconv.groups, -1, *deconv.weight.shape[1:])  # group, in, out
+    turned = weight.transpose(1, 2).flatten(0, 1).flip(2, 3)
+    conv.weight, conv.bias = nn.Parameter(turned, requires_grad=False), deconv.bias
+    return conv
+
+
+def _outer_padding(deconv: nn.ConvTranspose2d) -> tuple[int, int]:
+    """How far the windows of a transposed convolution reach over the edge of its input."""
+    sides = cast(
+        "Iterable[tuple[int, int, int]]",
+        zip(deconv.dilation, deconv.kernel_size, deconv.padding, strict=True),
+    )
+    rows, columns = (dilation * (kernel - 1) - padding for dilation, kernel, padding in sides)
+    return rows, columns
+
+
+class _Unpooling(nn.Module):
+    """`unpool` by torch's own kernel, which does not export, but keeps channels_last."""
+
+    def forward(
+        self, features: Features, switches: Switches
+    ) -> Float[Tensor, "n c plane_h plane_w"]:
+        return F.max_unpool2d(
+            features, switches.positions, (2, 2), output_size=list(switches.size)
+        )

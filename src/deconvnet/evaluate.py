@@ -1,6 +1,5 @@
 """Scores of a network on a whole data set."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,17 +22,13 @@ class Evaluation:
     classes: Classes
     split: str
 
-    def to_json(self) -> str:
-        """The scores, 0 to 1, by name; null where a score does not exist."""
-        return json.dumps(self.to_dict(), indent=2)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The content of to_json."""
+    def to_json(self) -> dict[str, Any]:
+        """The scores, 0 to 1, by name; none where a score does not exist."""
         return {**self.scores.to_json(self.classes.names), "split": self.split}
 
     def to_text(self) -> str:
         """The scores as a table for people, in percent."""
-        values = self.to_dict()
+        values = self.to_json()
         lines = [f"{values['images']} pictures of split {self.split}", ""]
         lines += [f"  {name:<16} {_percent(iou)}" for name, iou in values["iou"].items()]
         lines += ["", f"mIoU               {_percent(values['mean_iou'])}"]

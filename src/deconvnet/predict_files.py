@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deconvnet import draw
-from deconvnet.data.image_files import IMAGE_SUFFIXES, read_image, write_png
+from deconvnet.data.image_files import IMAGE_SUFFIXES, image_size, read_image, write_png
 from deconvnet.errors import DataError, OutputError, RecipeError
 from deconvnet.files import write_text
 from deconvnet.predict import Predictor, Segmentation
@@ -56,11 +56,14 @@ def predict_files(
     Raises:
         DataError: If there is nothing to segment.
         OutputError: If two inputs would write one file.
-        ImageFileError: If a picture cannot be read; those before it are written.
+        ImageFileError: If a file is no picture, before any is segmented; if one turns out to be
+            damaged, when its turn comes: those before it are written.
     """
     files = find_pictures(inputs)
     _refuse_collisions(files)
     chosen = files[_shard_of(shard)]
+    for file in chosen:
+        image_size(file.path, max_pixels=max_pixels)  # a file that is no picture is found now
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file; name a folder for the results.")

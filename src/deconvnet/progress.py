@@ -84,8 +84,8 @@ class ProgressBar:
         self._last_line = time.monotonic()
         spent = self._last_line - self._started
         left = spent / max(self.done - self._start, 1) * (self.total - self.done)
-        rest = f", about {_duration(left)} left" if self.done < self.total else ""
-        parts = [f"{self.what} {self.done}/{self.total}", figures, f"{_duration(spent)}{rest}"]
+        rest = f", about {duration(left)} left" if self.done < self.total else ""
+        parts = [f"{self.what} {self.done}/{self.total}", figures, f"{duration(spent)}{rest}"]
         self.say("  ".join(part for part in parts if part))
 
 
@@ -105,10 +105,10 @@ def say(line: str, *, quiet: bool = False) -> None:
         print(line, file=sys.stderr, flush=True)  # noqa: T201 - the one place beside the cli
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Time in the largest two units.
 
-    >>> _duration(125)
+    >>> duration(125)
     '2 min 5 s'
     """
     whole = round(seconds)

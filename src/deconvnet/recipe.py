@@ -33,7 +33,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     **dict.fromkeys(("width", "input_scale", "learning_rate", "clip"), _POSITIVE),
     **dict.fromkeys(("workers", "weight_decay", "elastic", "dice", "lovasz"), _NOT_NEGATIVE),
     **dict.fromkeys(("border_weight", "warmup", "seed"), _NOT_NEGATIVE),
-    **dict.fromkeys(("flip", "color", "ema", "momentum"), _SHARE),
+    **dict.fromkeys(("stage1_steps", "stage1_step_every"), _COUNT),
+    **dict.fromkeys(("flip", "color", "ema", "momentum", "overlap"), _SHARE),
 }
 """Least and largest value of the settings that are numbers, and the rule in words."""
 
@@ -90,6 +91,18 @@ class Recipe:
     """Standard deviation in pixels of random elastic warps; U-Net used 10."""
     workers: int = 0
     """Processes that prepare batches beside the training; 0 prepares them in it."""
+
+    # the stages
+    stages: Literal["one", "two"] = "one"
+    """one: whole pictures; two: as DeconvNet's authors, first crops around single objects, then
+    windows around object proposals, started from the first."""
+    stage1_steps: int = 1000
+    """For stages two: optimiser steps of the first stage; `steps` is the second's."""
+    stage1_step_every: int | None = None
+    """For stages two and schedule step: step_every of the first stage; none: the same."""
+    overlap: float = 0.5
+    """For stages two: least overlap, intersection over union, of a proposal with the box of an
+    object for its window to be trained on."""
 
     # the loss
     class_weights: Literal["none", "median", "root_median"] = "none"

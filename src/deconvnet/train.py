@@ -8,8 +8,10 @@ machine with the same number of threads.
 import copy
 import csv
 import io
+import itertools
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -25,6 +27,7 @@ from torch import Tensor, nn
 
 from deconvnet import draw, losses
 from deconvnet.checkpoint import (
+    Checkpoint,
     Config,
     build_network,
     library_versions,
@@ -44,13 +47,13 @@ from deconvnet.kernels.allocator import tune_allocator
 from deconvnet.metrics import ConfusionMatrix
 from deconvnet.models.vgg import load_vgg16
 from deconvnet.predict import Predictor
-from deconvnet.progress import ProgressBar, say
+from deconvnet.progress import ProgressBar, duration, say
 from deconvnet.recipe import Recipe
 from deconvnet.solver import build_optimizer, rate_factor, update_average
 from deconvnet.training_pictures import TrainingPictures, batches_from
 
-MAY_CHANGE = {"data", "workers", "log_every", "save_every", "tensorboard"}
-"""Settings that may differ when a run is resumed: they do not change what is computed."""
+MAY_CHANGE = {"data", "start_from", "workers", "log_every", "save_every", "tensorboard"}
+"""Settings that may differ when a run is resumed: they do not change what is computed then."""
 
 LOG_COLUMNS = ("step", "loss", "learning_rate", "images_per_second", "mean_iou")
 
@@ -87,7 +90,7 @@ class Run:
     """Best mean IoU on val so far."""
     log: list[dict[str, float]] = field(default_factory=list)
     recent: list[tuple[float, float]] = field(default_factory=list)
-    """Loss and time of the steps since the last line of the log."""
+    """Loss and seconds of each step since the last line of the log."""
 
     def state(self, recipe: Recipe) -> dict[str, Any]:
         """Everything needed to go on bit for bit."""
@@ -142,7 +145,18 @@ def train(
         UserError: If a setting, the data or the folder does not do, before any training.
         KeyboardInterrupt: On Ctrl-C, after the state was saved.
     """
+    if recipe.stages == "two":
+        raise RecipeError(
+            "The recipe asks for two stages; train it by deconvnet.stages.train_two_stages, "
+            "as `deconvnet train` does, or set stages to one."
+        )
     job = prepare(recipe, Path(out), device=device, devices=devices, quiet=quiet)
+    return carry_out(job, resume=resume)
+
+
+def carry_out(job: Job, *, resume: bool) -> Evaluation | None:
+    """Train what a job says, on its data, into its folder; the rest is as for `train`."""
+    recipe = job.recipe
     run = begin(job, resume=resume)
     trained, optimizer = job.fabric.setup(run.network, run.optimizer)
     batches = batches_from(
@@ -156,11 +170,12 @@ def train(
         _interrupts_noted() as interrupted,
     ):
         while run.step < recipe.steps:
+            began = time.monotonic()
             loss = take_step(job, run.step, trained, optimizer, batches)
             run.step += 1
             if run.average is not run.network:
                 update_average(run.average, run.network, recipe.ema, run.step)
-            run.recent.append((loss, time.monotonic()))
+            run.recent.append((loss, time.monotonic() - began))
             bar.advance(1, f"loss {loss:.3f}  {_best_in_words(run)}")
             at_end = run.step == recipe.steps
             if run.step % recipe.evaluate_every == 0 or at_end:
@@ -231,7 +246,7 @@ def begin(job: Job, *, resume: bool) -> Run:
     run = Run(network, build_optimizer(network, recipe), average)
     if resume:
         state = load_state(state_file)
-        _check_same_recipe(recipe, state["recipe"], job.out)
+        check_same_recipe(recipe, state["recipe"], job.out)
         run.restore(state, state_file)
     else:
         if state_file.exists() or (job.out / "recipe.yaml").exists():
@@ -241,6 +256,7 @@ def begin(job: Job, *, resume: bool) -> Run:
             )
         if recipe.start_from:
             say(start_from(run, recipe.start_from), quiet=job.quiet)
+        job.fabric.barrier()  # every process has looked before one writes
         if job.fabric.is_global_zero:
             write_text(job.out / "recipe.yaml", recipe.to_yaml())
     average.to(job.fabric.device)
@@ -359,26 +375,31 @@ def quick_mean_iou(job: Job, run: Run, validation: Dataset) -> float:
 
 def write_log(job: Job, run: Run, scored: float = math.nan) -> None:
     """Add a line to the log and write log.csv anew, whole."""
-    seconds = run.recent[-1][1] - run.recent[0][1] if len(run.recent) > 1 else math.nan
+    steps = len(run.recent)
     run.log.append(
         {
             "step": run.step,
-            "loss": sum(loss for loss, _ in run.recent) / len(run.recent),
+            "loss": sum(loss for loss, _ in run.recent) / steps,
             "learning_rate": job.recipe.learning_rate * rate_factor(run.step - 1, job.recipe),
-            "images_per_second": (len(run.recent) - 1) * job.pictures_per_step / seconds,
+            "images_per_second": steps
+            * job.pictures_per_step
+            / sum(seconds for _, seconds in run.recent),
             "mean_iou": scored,
         }
     )
     run.recent.clear()
     if job.fabric.is_global_zero:
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(LOG_COLUMNS)
-        for row in run.log:
-            writer.writerow(
-                ["" if math.isnan(row[c]) else f"{row[c]:.6g}" for c in LOG_COLUMNS]
-            )
-        write_text(job.out / "log.csv", table.getvalue())
+        write_table(job.out / "log.csv", run.log)
+
+
+def write_table(path: Path, log: list[dict[str, float]]) -> None:
+    """Write the lines of a log as CSV; what was not measured stays empty."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(LOG_COLUMNS)
+    for row in log:
+        writer.writerow(["" if math.isnan(row[c]) else f"{row[c]:.6g}" for c in LOG_COLUMNS])
+    write_text(path, table.getvalue())
 
 
 def save(job: Job, run: Run) -> None:
@@ -386,6 +407,45 @@ def save(job: Job, run: Run) -> None:
     if job.fabric.is_global_zero:
         save_state(job.out / "state.pt", run.state(job.recipe))
     job.fabric.barrier()
+
+
+def plan(recipe: Recipe, out: str | Path, *, device: str = "auto") -> str:
+    """What training by a recipe would do and take, from three steps that are thrown away.
+
+    Raises:
+        UserError: As train would.
+    """
+    return plan_job(prepare(recipe, Path(out), device=device, quiet=True))
+
+
+def plan_job(job: Job) -> str:
+    """What carrying out a job would do and take, as `plan` says it."""
+    recipe = job.recipe
+    network = build_network(job.config).to(memory_format=torch.channels_last)
+    trained, optimizer = job.fabric.setup(network, build_optimizer(network, recipe))
+    batches = batches_from(TrainingPictures(job.training, recipe, job.config), 0)
+    times = [time.monotonic()]
+    for step in range(min(3, recipe.steps)):
+        take_step(job, step, trained, optimizer, batches)
+        times.append(time.monotonic())
+    seconds = min(end - start for start, end in itertools.pairwise(times))
+    parameters = sum(p.numel() for p in network.parameters())
+    pictures = recipe.steps * job.pictures_per_step
+    return "\n".join(
+        [
+            f"network    {recipe.model}, {parameters / 1e6:.2f} M parameters, "
+            f"{len(job.config.classes)} classes",
+            f"data       {len(job.training)} training pictures, "
+            f"{len(job.validation) if job.validation else 0} for validation",
+            f"steps      {recipe.steps} of {job.pictures_per_step} crops of "
+            f"{recipe.crop_size} pixels: {pictures / len(job.training):.1f} epochs",
+            f"time       about {duration(seconds * recipe.steps)} on this machine's "
+            f"{job.fabric.device.type} with {torch.get_num_threads()} threads, "
+            "evaluations not counted",
+            f"memory     about {_peak_memory() / 1e9:.1f} GB",
+            f"writes     {job.out}",
+        ]
+    )
 
 
 def finish(job: Job, run: Run) -> Evaluation | None:
@@ -399,21 +459,32 @@ def finish(job: Job, run: Run) -> Evaluation | None:
     best = load_checkpoint(job.out / "best")
     predictor = Predictor(best.network.to(job.fabric.device), best.config, job.fabric.device)
     evaluation = evaluate(predictor, job.validation, quiet=job.quiet)
-    write_text(job.out / "best" / "README.md", model_card(job, run, evaluation))
+    trained = (
+        f"{len(job.training)} pictures of `{Path(job.recipe.data).name}`, {run.step} steps of "
+        f"{job.pictures_per_step} crops of {job.recipe.crop_size} pixels"
+    )
+    write_text(job.out / "best" / "README.md", model_card(best, trained, evaluation))
     return evaluation
 
 
-def model_card(job: Job, run: Run, evaluation: Evaluation) -> str:
-    """README.md of a checkpoint: what it is, how it was trained, what it reached."""
-    recipe, config = job.recipe, job.config
-    parameters = sum(p.numel() for p in run.network.parameters())
+def model_card(checkpoint: Checkpoint, trained: str, evaluation: Evaluation) -> str:
+    """README.md of a checkpoint: what it is, how it was trained, what it reached.
+
+    Args:
+        checkpoint: The network.
+        trained: On what and how long, as the beginning of a sentence.
+        evaluation: Its scores.
+    """
+    config = checkpoint.config
+    parameters = sum(p.numel() for p in checkpoint.network.parameters())
     return f"""---
 library_name: deconvnet
 pipeline_tag: image-segmentation
 ---
 # {config.model}, {len(config.classes)} classes
 
-{parameters / 1e6:.2f} M parameters, width {recipe.width:g}. Classes: {", ".join(config.classes.names)}.
+{parameters / 1e6:.2f} M parameters, width {config.options["width"]:g}.
+Classes: {", ".join(config.classes.names)}.
 
 ## Use
 
@@ -423,8 +494,7 @@ deconvnet predict CHECKPOINT PICTURE --out DIR
 
 ## Training
 
-{len(job.training)} pictures of `{Path(recipe.data).name}`, {run.step} steps of
-{job.pictures_per_step} crops of {recipe.crop_size} pixels; the settings are in config.json.
+{trained}; the settings are in config.json.
 
 ## Scores
 
@@ -434,6 +504,14 @@ Measured by `deconvnet evaluate` with its defaults, in percent:
 {evaluation.to_text()}
 ```
 """
+
+
+def _peak_memory() -> float:
+    """Most bytes this process has held so far."""
+    import resource  # absent on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
 
 
 def _validation(recipe: Recipe) -> Dataset | None:
@@ -482,16 +560,17 @@ def _loss(logits: Tensor, labels: Tensor, pixel_weights: list[Tensor], job: Job)
     return loss
 
 
-def _check_same_recipe(recipe: Recipe, saved: Mapping[str, Any], out: Path) -> None:
+def check_same_recipe(recipe: Recipe, saved: Mapping[str, Any], out: Path) -> None:
     """Refuse to go on with other settings: the result would belong to no recipe.
 
     Raises:
         RecipeError: With the settings that differ.
     """
+    saved = {**Recipe().to_dict(), **saved}  # a setting newer than the run had its default
     differing = [
-        f"{name} was {saved.get(name)} and is {value}"
+        f"{name} was {saved[name]} and is {value}"
         for name, value in recipe.to_dict().items()
-        if name not in MAY_CHANGE and saved.get(name) != value
+        if name not in MAY_CHANGE and saved[name] != value
     ]
     if differing:
         raise RecipeError(

@@ -106,13 +106,11 @@ def test_the_description_counts_every_parameter_once(name):
 
 @every_model
 def test_two_toy_pictures_are_learned(name):
-    torch.manual_seed(1)
-    narrow = {} if "unet" in name or "basic" in name else {"width": 1 / 16}
     options = {"batch_norm": True} if "fcn" in name or "unet" in name else {}
-    network = build_model(name, 2, **({"width": 1 / 8} | narrow), **options, dropout=0.0)
-    images = torch.zeros(2, 3, 32, 32)
-    images[0, :, 4:20, 4:20] = 1.0
-    images[1, :, 12:28, 8:30] = 1.0
+    network = build_model(name, 2, width=1 / 16, dropout=0.0, **options)
+    images = torch.zeros(2, 3, 64, 64)
+    images[0, :, :, :30] = 1.0
+    images[1, :, 38:, :] = 1.0
     labels = images[:, 0].long()
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     for _ in range(60):
@@ -120,6 +118,6 @@ def test_two_toy_pictures_are_learned(name):
         loss = F.cross_entropy(network(images), labels)
         loss.backward()
         optimizer.step()
-        if loss < 0.1:
+        if loss < 0.2:
             break
-    assert loss < 0.25
+    assert loss < 0.2

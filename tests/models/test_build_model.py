@@ -4,6 +4,9 @@ import torch
 from deconvnet.errors import RecipeError
 from deconvnet.models import MODELS, build_model, model_options
 
+HINT = "Did you mean 'deconvnet'?"
+UNET_OPTIONS = "batch_norm, dropout. Did you mean 'batch_norm'?"
+
 
 def parameters(network):
     return sum(parameter.numel() for parameter in network.parameters())
@@ -82,13 +85,11 @@ def test_the_options_of_a_name_leave_out_what_the_name_says():
     [
         (
             {"name": "deconvnt"},
-            f"there is no network 'deconvnt'; the networks are {', '.join(MODELS)}."
-            " Did you mean 'deconvnet'?",
+            f"there is no network 'deconvnt'; the networks are {', '.join(MODELS)}. {HINT}",
         ),
         (
             {"name": "unet", "batchnorm": True},
-            "unet has no option 'batchnorm'; its options are batch_norm, dropout."
-            " Did you mean 'batch_norm'?",
+            f"unet has no option 'batchnorm'; its options are {UNET_OPTIONS}",
         ),
         (
             {"name": "unet", "num_classes": 0},

@@ -137,8 +137,8 @@ def test_weights_of_other_classes_are_refused_before_anything_changes():
         load_coarser(finer, other.state_dict())
     assert str(caught.value) == (
         "'score_fr.weight' of the coarser network has the shape (4, 64, 1, 1), the finer one's "
-        "is (3, 64, 1, 1); both need the same classes, width, fc_channels and batch_norm, and the "
-        "order is fcn32s, fcn16s, fcn8s."
+        "is (3, 64, 1, 1); both need the same classes, width, fc_channels and batch_norm, and "
+        "the order is fcn32s, fcn16s, fcn8s."
     )
     assert torch.equal(before, finer.score_fr.weight)
 

@@ -66,17 +66,13 @@ def open_dataset(
     """
     if format == "scenes" or (format is None and is_scenes(path)):
         return open_scenes(path, split, **settings)
-    place = Path(path)
-    if not place.is_dir():
-        raise DataError(
-            f"There is no data set {path}; give a folder, or `scenes` for drawn pictures."
-        )
     if settings:
         raise DataError(f"{', '.join(settings)}: only drawn pictures (`scenes`) have settings.")
     if mask_values is None:
-        dataset = READERS[format_of(place, format)].opens(place, split)
+        dataset = READERS[recognised(path, format)].opens(Path(path), split)
     elif format in (None, "folder"):
-        dataset = folder.open_folder(place, split, mask_values=tuple(mask_values))
+        recognised(path, "folder")  # says so if there is no such folder
+        dataset = folder.open_folder(Path(path), split, mask_values=tuple(mask_values))
     else:
         raise DataError(f"mask_values are for plain folders, and the format is '{format}'.")
     if check_files:
@@ -84,18 +80,24 @@ def open_dataset(
     return dataset
 
 
-def format_of(place: Path, given: str | None = None) -> str:
-    """The name of a folder's layout: as given, or recognised.
+def recognised(path: str | Path, format: str | None = None) -> str:  # noqa: A002 - as above
+    """The name of a folder's layout: as given, or as the folder looks.
 
     Raises:
-        DataError: If there is no layout of that name, or the folder has none that is known.
+        DataError: If there is no such folder, no layout of that name, or the folder has none
+            that is known.
     """
-    if given in READERS:
-        return given
-    if given is not None:
+    place = Path(path)
+    if not place.is_dir():
         raise DataError(
-            f"There is no format '{given}'; choose one of {', '.join([*READERS, 'scenes'])}."
-            f"{did_you_mean(given, [*READERS, 'scenes'])}"
+            f"There is no data set {path}; give a folder, or `scenes` for drawn pictures."
+        )
+    if format in READERS:
+        return format
+    if format is not None:
+        raise DataError(
+            f"There is no format '{format}'; choose one of {', '.join([*READERS, 'scenes'])}."
+            f"{did_you_mean(format, [*READERS, 'scenes'])}"
         )
     for name, reader in READERS.items():
         if reader.recognises(place):

@@ -86,7 +86,7 @@ def random_window(
         for length, side in zip(shape, size, strict=True)
     )
     # a whole number of pixels, so that a window of scale 1 is copied and not resampled
-    if size == (round(size[0]), round(size[1])):
+    if all(side == round(side) for side in size):
         top, left = round(top), round(left)
     return Window(top, left, *size)
 
@@ -229,7 +229,7 @@ def _smooth_part(image: Image, window: Window, size: tuple[int, int]) -> Image:
     )
     if beyond != ((0, 0), (0, 0)):
         part = np.pad(part, (*beyond, (0, 0)), mode="edge")
-    if part.shape[:2] == size == (window.height, window.width):
+    if part.shape[:2] == size and (window.height, window.width) == (1.0 * size[0], 1.0 * size[1]):
         return part.copy()
     box = left, top, left + window.width, top + window.height
     smooth = PIL.Image.fromarray(part).resize(

@@ -270,7 +270,7 @@ class _Seen(NamedTuple):
 
 
 def _seen_in(path: Path) -> _Seen | None:
-    """Which numbers a mask uses, and its palette; one that cannot be read is left to the doctor."""
+    """Which numbers a mask uses, and its palette; unreadable ones are left to the doctor."""
     try:
         raw = read_raw_mask(path)
     except ImageFileError:

@@ -147,8 +147,8 @@ def _refuse_too_large(where: str, size: tuple[int, int], max_pixels: int | None)
     if size[0] * size[1] > allowed:
         raise ImageFileError(
             f"{where} has {size[0]} x {size[1]} pixels; up to {allowed:,} are read, as a guard "
-            "against files made to fill the memory. If it is yours, set the environment variable "
-            "DECONVNET_MAX_PIXELS to a larger number."
+            "against files made to fill the memory. If it is yours, set the environment "
+            "variable DECONVNET_MAX_PIXELS to a larger number."
         )
 
 

@@ -140,7 +140,7 @@ def value_counts(path: str | Path, raw: RawMask) -> Integer[np.ndarray, "256"]:
     if largest > 255 or int(raw.values.min(initial=0)) < 0:
         raise LabelError(
             f"{path} holds values up to {largest}; a label map holds classes 0 to 254, and 255 "
-            "for ignored. If these are numbers of objects, put the file into a folder instances/."
+            "for ignored. If these are numbers of objects, put it into a folder instances/."
         )
     return np.bincount(raw.values.ravel(), minlength=256)
 
@@ -152,15 +152,15 @@ def _palette_labels(
     known = _label_of_color(coding)
     table = np.full(256, IGNORED, np.uint8)
     for number in np.flatnonzero(used):
-        color = tuple(palette[number].tolist()) if number < len(palette) else None
+        color = tuple(palette[number].tolist()) if number < len(palette) else ()
         if color not in known and number not in coding.ignored:
             return None
         table[number] = known.get(color, IGNORED)
     return table
 
 
-def _label_of_color(coding: MaskCoding) -> dict[tuple[int, ...] | None, int]:
-    table: dict[tuple[int, ...] | None, int] = dict.fromkeys(coding.ignored_colors, IGNORED)
+def _label_of_color(coding: MaskCoding) -> dict[tuple[int, ...], int]:
+    table: dict[tuple[int, ...], int] = dict.fromkeys(coding.ignored_colors, IGNORED)
     return table | {color: label for label, color in enumerate(coding.colors or ())}
 
 
@@ -178,7 +178,8 @@ def labels_of_colors(path: str | Path, raw: RawMask, coding: MaskCoding) -> Labe
             "`name red green blue` for each class."
         )
     known = {
-        (r << 16) | (g << 8) | b: label for (r, g, b), label in _label_of_color(coding).items()
+        int.from_bytes(bytes(color), "big"): label
+        for color, label in _label_of_color(coding).items()
     }
     codes = np.array(sorted(known), np.int32)
     labels = np.array([known[code] for code in codes.tolist()], np.uint8)

@@ -1,7 +1,7 @@
 """What a data set gives."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from deconvnet.labels import Classes
 from deconvnet.shapes import Image, InstanceMap, LabelMap
@@ -18,10 +18,11 @@ class Sample(NamedTuple):
     """Path below the folder of the pictures, without suffix, with forward slashes; unique."""
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """Labelled pictures in a fixed order.
 
-    Any can be asked for at any time, and no call leaves a trace; other processes can be sent one.
+    Any can be asked for at any time, and no call leaves a trace; it can be sent to a process.
     """
 
     @property

@@ -146,11 +146,12 @@ def mirrored(
 
 def _mirrored_places(length: int, padded: int, margin: int, device: torch.device) -> Tensor:
     """Where each pixel of the padded side comes from: 0 1 2 1 0 1 2 ... for 3 pixels."""
-    period = max(2 * (length - 1), 1)
-    phase = (torch.arange(padded, device=device) - margin) % period
-    return torch.minimum(phase, period - phase) if length > 1 else torch.zeros_like(phase)
+    turn = torch.sym_max(2 * (length - 1), 1)  # type: ignore[no-untyped-call]  # torch's
+    period = torch.full((1,), turn, device=device)
+    phase = (torch.arange(padded, device=device) - margin) % period  # a tensor: ONNX needs one
+    return torch.minimum(phase, period - phase)
 
 
 def _valid_side(length: int) -> int:
     """The least side of a tile whose logits cover this many pixels: 12 (mod 16)."""
-    return 2 * MARGIN + 4 + -(-max(length - 4, 0) // 16) * 16
+    return 2 * MARGIN + 4 + (max(length - 4, 0) + 15) // 16 * 16  # ONNX rounds -1 / 16 to 0

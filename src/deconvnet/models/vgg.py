@@ -95,7 +95,7 @@ def load_vgg16(
     return list(planned)
 
 
-_Plan = Iterator[tuple[str, tuple[nn.Sequential, dict[str, Tensor]]]]
+_Plan = Iterator[tuple[str, tuple[nn.Module, dict[str, Tensor]]]]
 
 
 def _convolutions(stages: Iterable[nn.Sequential], state_dict: Mapping[str, Tensor]) -> _Plan:
@@ -143,7 +143,7 @@ def _named(
 
 
 def _with_norm(
-    conv: dict[str, Tensor], norm: dict[str, Tensor], block: nn.Sequential
+    conv: dict[str, Tensor], norm: dict[str, Tensor], block: nn.Module
 ) -> dict[str, Tensor]:
     """Give a block the file's batch norm: in its own, or folded into its convolution."""
     variance = norm["norm.running_var"] + TORCHVISION_BN_EPS
@@ -159,7 +159,7 @@ def _with_norm(
     }
 
 
-def _check(name: str, block: nn.Sequential, found: dict[str, Tensor]) -> None:
+def _check(name: str, block: nn.Module, found: dict[str, Tensor]) -> None:
     own = block.state_dict()
     for key, value in found.items():
         if own[key].shape != value.shape:

@@ -1,0 +1,181 @@
+"""The first run: two small networks learn drawn pictures, and a page shows what they see."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from deconvnet import draw, page
+from deconvnet.checkpoint import load_state
+from deconvnet.data import Dataset, open_dataset
+from deconvnet.errors import UserError
+from deconvnet.evaluate import Evaluation, evaluate
+from deconvnet.files import write_text
+from deconvnet.predict import Predictor, load
+from deconvnet.progress import say
+from deconvnet.recipe import Recipe
+from deconvnet.train import train
+
+SIDE = 193
+"""Pixels of the pictures: DeconvNet's least, so that its fc6 sees all of one at once."""
+
+SHARED = Recipe(
+    data=f"scenes:size={SIDE},count=4000",
+    width=0.125,
+    fc_channels=128,
+    crop_size=SIDE,
+    scale_range=(1.0, 1.0),
+    color=0.0,
+    class_weights="root_median",
+    batch_size=8,
+    learning_rate=0.004,
+    warmup=10,
+    clip=5.0,
+    ema=0.98,
+    evaluate_every=50,
+    val_pictures=24,
+    save_every=50,
+    log_every=5,
+)
+
+RECIPES = {
+    "fcn8s": SHARED.with_settings({"model": "fcn8s", "batch_norm": True, "steps": 100}),
+    "deconvnet": SHARED.with_settings({"model": "deconvnet", "steps": 180}),
+}
+"""What is trained: about the same time each."""
+
+TITLES = {"fcn8s": "FCN-8s", "deconvnet": "DeconvNet"}
+
+PICTURES = 8
+SCORED = 60
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One of the two networks after its training."""
+
+    title: str
+    predictor: Predictor
+    evaluation: Evaluation
+    run: Path
+
+
+def demo(out: str | Path, *, seed: int = 0, quiet: bool = False) -> Path:
+    """Train, evaluate and compare two small networks on drawn pictures.
+
+    What is there from an earlier call is used again; an interrupted one goes on.
+
+    Args:
+        out: Folder of the page, index.html, and of both runs.
+        seed: Of the training and the pictures.
+        quiet: Show no progress.
+
+    Returns:
+        The page, one file that opens in any browser.
+
+    Raises:
+        OutputError: If the folder cannot be written.
+    """
+    out = Path(out)
+    started = time.monotonic()
+    unseen = open_dataset(f"scenes:size={SIDE},count={SCORED}", "test")
+    trained = []
+    for name, recipe in RECIPES.items():
+        run = out / "runs" / name
+        say(
+            f"{TITLES[name]}: {recipe.steps} steps of {recipe.batch_size} pictures", quiet=quiet
+        )
+        _train_once(recipe.with_settings({"seed": seed}), run, quiet=quiet)
+        predictor = load(run / "best")
+        evaluation = evaluate(predictor, unseen, quiet=quiet)
+        trained.append(Trained(TITLES[name], predictor, evaluation, run))
+    index = out / "index.html"
+    write_text(index, page.page("deconvnet: the demo", _body(trained, unseen, started)))
+    return index
+
+
+def _train_once(recipe: Recipe, run: Path, *, quiet: bool) -> None:
+    """Train, go on with what was interrupted, or keep what is done."""
+    state_file = run / "state.pt"
+    begun = state_file.exists()
+    if begun:
+        try:
+            if load_state(state_file)["step"] == recipe.steps and (run / "curve.png").exists():
+                say(f"{run} holds the trained network already", quiet=quiet)
+                return
+        except UserError:
+            begun = False
+    train(recipe, out=run, resume=begun, device="cpu", quiet=quiet)
+
+
+def _body(trained: list[Trained], unseen: Dataset, started: float) -> list[str]:
+    classes = unseen.classes
+    minutes = (time.monotonic() - started) / 60
+    return [
+        "<h1>Two networks after a few minutes of training</h1>",
+        "<p>Everything here was made on this machine just now, from nothing: the pictures were "
+        "drawn by the program, and both networks started from random numbers. So their scores "
+        "are low; look at <em>how</em> they differ. The FCN sees the picture in one pass and "
+        "adds up coarse maps; DeconvNet squeezes it into one small vector per place and builds "
+        "the shape again with the switches of its pooling.</p>",
+        "<h2>Pictures neither has seen</h2>",
+        page.key(classes.names, classes.colors),
+        *_pictures(trained, unseen),
+        "<h2>Scores in percent</h2>",
+        f"<p>On {len(unseen)} unseen pictures. Small objects cover less than 1 % of the "
+        "picture, large ones more than 25 %.</p>",
+        page.table(["", *(network.title for network in trained)], _scores(trained)),
+        "<h2>Training</h2>",
+        page.table(["", *(network.title for network in trained)], _costs(trained), unit=""),
+        page.row(
+            [
+                page.figure(net.run / "curve.png", f"{net.title}: loss and mIoU")
+                for net in trained
+            ],
+            "wide",
+        ),
+        "<h2>Next</h2>",
+        "<p>Segment a picture of yours, or train on your own: "
+        "<code>deconvnet train recipes/own-data-unet.yaml --data YOUR_FOLDER</code> "
+        "takes a folder with <code>images/</code> and <code>masks/</code>.</p>",
+        f'<p class="soft">Made in {minutes:.1f} minutes by <code>deconvnet demo</code>.</p>',
+    ]
+
+
+def _pictures(trained: list[Trained], unseen: Dataset) -> list[str]:
+    rows = []
+    for index in range(PICTURES):
+        sample = unseen[index]
+        classes = unseen.classes
+        figures = [
+            page.figure(sample.image, "picture"),
+            page.figure(draw.overlay(sample.image, sample.label_map, classes), "truth"),
+        ]
+        for network in trained:
+            segmentation = network.predictor(sample.image)
+            drawn = draw.overlay(sample.image, segmentation.label_map, classes)
+            figures.append(page.figure(drawn, network.title))
+        rows.append(page.row(figures))
+    return rows
+
+
+def _scores(trained: list[Trained]) -> list[tuple[str, list[float | None]]]:
+    results = [network.evaluation.to_json() for network in trained]
+    rows = [
+        ("mIoU", [result["mean_iou"] for result in results]),
+        ("pixel accuracy", [result["pixel_accuracy"] for result in results]),
+        ("boundary F1", [result["boundary_f1"] for result in results]),
+    ]
+    for group, label in (("iou_by_size", "IoU, {} objects"), ("iou", "IoU, {}")):
+        for name in results[0][group]:
+            rows.append((label.format(name), [result[group][name] for result in results]))
+    return rows
+
+
+def _costs(trained: list[Trained]) -> list[tuple[str, list[float | None]]]:
+    recipes = [network.predictor.config.recipe for network in trained]
+    networks = [network.predictor.network for network in trained]
+    return [
+        ("parameters", [float(sum(p.numel() for p in n.parameters())) for n in networks]),
+        ("steps", [float(recipe["steps"]) for recipe in recipes]),
+        ("pictures a step", [float(recipe["batch_size"]) for recipe in recipes]),
+    ]

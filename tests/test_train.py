@@ -1,0 +1,238 @@
+import csv
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from deconvnet.checkpoint import load_checkpoint, load_state
+from deconvnet.errors import DataError, DivergedError, OutputError, RecipeError
+from deconvnet.recipe import Recipe
+from deconvnet.solver import build_optimizer, rate_factor, update_average
+from deconvnet.train import plan, train
+
+TINY = Recipe(
+    model="unet",
+    width=1 / 32,
+    batch_norm=True,
+    data="scenes:size=48,count=6",
+    crop_size=32,
+    batch_size=2,
+    steps=6,
+    ema=0.9,
+    dropout=0.3,
+    clip=1.0,
+    evaluate_every=3,
+    val_pictures=2,
+    save_every=2,
+    log_every=1,
+    class_weights="root_median",
+)
+
+
+def weights_of(run):
+    return load_checkpoint(run / "last").network.state_dict()
+
+
+def assert_same_weights(first, second):
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+def test_a_run_leaves_checkpoints_log_curve_and_recipe(tmp_path):
+    evaluation = train(TINY, out=tmp_path / "run", quiet=True, device="cpu")
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    assert files == {"best", "last", "state.pt", "log.csv", "recipe.yaml", "curve.png"}
+    assert Recipe.from_file(tmp_path / "run" / "recipe.yaml") == TINY
+    rows = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
+    assert [int(row["step"]) for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert [bool(row["mean_iou"]) for row in rows] == [False, False, True, False, False, True]
+    assert evaluation.to_json()["images"] == 6
+    config = json.loads((tmp_path / "run" / "best" / "config.json").read_text())
+    assert config["recipe"]["steps"] == 6
+    assert "mIoU" in (tmp_path / "run" / "best" / "README.md").read_text()
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    train(TINY, out=tmp_path / "whole", quiet=True, device="cpu")
+
+    import deconvnet.train as module
+
+    real, calls = module.take_step, []
+
+    def power_cut(*arguments):
+        calls.append(1)
+        if len(calls) == 6:  # after the state of step 4 was saved, and step 5 was done
+            raise SystemExit
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "take_step", power_cut)
+    with pytest.raises(SystemExit):
+        train(TINY, out=tmp_path / "cut", quiet=True, device="cpu")
+    assert load_state(tmp_path / "cut" / "state.pt")["step"] == 4
+    monkeypatch.setattr(module, "take_step", real)
+    torch.randn(17)  # the random state of another process is another one
+    train(TINY, out=tmp_path / "cut", resume=True, quiet=True, device="cpu")
+
+    assert_same_weights(weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut"))
+    logs = [
+        [
+            {k: v for k, v in row.items() if k != "images_per_second"}
+            for row in csv.DictReader(f)
+        ]
+        for f in ((tmp_path / name / "log.csv").open() for name in ("whole", "cut"))
+    ]
+    assert logs[0] == logs[1]
+
+
+def test_data_workers_do_not_change_the_result(tmp_path):
+    short = replace(TINY, steps=2)
+    train(short, out=tmp_path / "none", quiet=True, device="cpu")
+    train(replace(short, workers=2), out=tmp_path / "two", quiet=True, device="cpu")
+    assert_same_weights(weights_of(tmp_path / "none"), weights_of(tmp_path / "two"))
+
+
+def test_ctrl_c_saves_the_state_and_ends_with_130(tmp_path):
+    command = [sys.executable, "-m", "deconvnet", "train", "--out", str(tmp_path / "run")]
+    for name, value in replace(TINY, steps=100_000, save_every=100_000).to_dict().items():
+        if value not in (None, "none"):
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            command += [f"--{name}", text]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    log = tmp_path / "run" / "log.csv"
+    for _ in range(600):
+        if log.exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 130, complaint
+    assert b"go on with --resume" in complaint
+    assert b"Traceback" not in complaint
+    assert load_state(tmp_path / "run" / "state.pt")["step"] > 0
+
+
+def test_a_folder_that_holds_a_run_is_refused_without_resume(tmp_path):
+    train(replace(TINY, steps=1), out=tmp_path / "run", quiet=True, device="cpu")
+    with pytest.raises(OutputError, match="holds a run already; go on with it by --resume"):
+        train(replace(TINY, steps=1), out=tmp_path / "run", quiet=True, device="cpu")
+
+
+def test_a_run_is_not_resumed_with_other_settings(tmp_path):
+    train(replace(TINY, steps=1), out=tmp_path / "run", quiet=True, device="cpu")
+    other = replace(TINY, steps=1, learning_rate=0.5)
+    with pytest.raises(RecipeError, match=r"learning_rate was 0\.001 and is 0\.5"):
+        train(other, out=tmp_path / "run", resume=True, quiet=True, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"model": "unett"}, RecipeError, "Did you mean 'unet'"),
+        ({"data": "nowhere"}, DataError, "There is no data set nowhere"),
+        ({"model": "unet", "fc_channels": 3}, RecipeError, "unet has no option 'fc_channels'"),
+    ],
+)
+def test_what_is_wrong_is_found_before_anything_is_written(tmp_path, settings, error, message):
+    with pytest.raises(error, match=message):
+        train(TINY.with_settings(settings), out=tmp_path / "run", quiet=True, device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_run_in_words(tmp_path):
+    recipe = replace(TINY, optimizer="sgd", learning_rate=1e30, clip=None, steps=50)
+    with pytest.raises(DivergedError, match=r"The loss became .* at step \d+, so training"):
+        train(recipe, out=tmp_path / "run", quiet=True, device="cpu")
+
+
+def test_deconvnet_trains_with_one_picture_a_batch(tmp_path):
+    recipe = Recipe(
+        model="deconvnet",
+        width=1 / 32,
+        data="scenes:size=64,count=3",
+        crop_size=193,  # fc6 and fc7 see a single place
+        batch_size=1,
+        steps=2,
+        evaluate_every=2,
+        val_pictures=1,
+    )
+    train(recipe, out=tmp_path / "run", quiet=True, device="cpu")
+    assert all(torch.isfinite(v).all() for v in weights_of(tmp_path / "run").values())
+
+
+def test_a_network_starts_from_the_weights_that_fit(tmp_path, capsys):
+    train(TINY, out=tmp_path / "first", quiet=True, device="cpu")
+    recipe = TINY.with_settings({"start_from": str(tmp_path / "first" / "best"), "steps": 1})
+    train(recipe, out=tmp_path / "second", device="cpu")
+    assert "tensors kept, 0 new." in capsys.readouterr().err
+
+
+def test_accumulating_gives_the_gradient_of_the_larger_batch(tmp_path):
+    """Without batch norm two passes of one picture are one pass of two."""
+    recipe = replace(
+        TINY,
+        batch_norm=False,
+        dropout=0.0,
+        class_weights="none",
+        ema=0.0,
+        steps=1,
+        optimizer="sgd",
+        color=0.0,
+        scale_range=(1.0, 1.0),
+    )
+    one, two = tmp_path / "one", tmp_path / "two"
+    train(replace(recipe, batch_size=2, accumulate=1), out=one, quiet=True, device="cpu")
+    train(replace(recipe, batch_size=1, accumulate=2), out=two, quiet=True, device="cpu")
+    for name, value in weights_of(one).items():
+        torch.testing.assert_close(value, weights_of(two)[name], rtol=0, atol=1e-6)
+
+
+def test_plan_says_steps_time_and_memory_and_writes_nothing(tmp_path):
+    text = plan(TINY, tmp_path / "run", device="cpu")
+    assert "6 of 2 crops of 32 pixels: 2.0 epochs" in text
+    assert "GB" in text
+    assert not (tmp_path / "run").exists()
+
+
+def test_schedules_start_high_and_fall_as_named():
+    steps = np.arange(100)
+    for name, end in (("constant", 1.0), ("cosine", 0.0), ("poly", 0.0)):
+        recipe = Recipe(schedule=name, steps=100)
+        factors = [rate_factor(int(step), recipe) for step in steps]
+        assert factors[0] == pytest.approx(1, abs=0.02)
+        assert factors[-1] == pytest.approx(end, abs=0.02)
+        assert all(a >= b for a, b in itertools.pairwise(factors))
+    assert rate_factor(0, Recipe(warmup=10)) == pytest.approx(0.1)
+
+
+def test_sgd_treats_biases_as_caffe_does():
+    from deconvnet.models import build_model
+
+    network = build_model("deconvnet", 3, width=1 / 64)
+    groups = build_optimizer(network, Recipe(optimizer="sgd")).param_groups
+    assert [group["multiplier"] for group in groups] == [1.0, 2.0]
+    assert groups[1]["weight_decay"] == 0
+    biases = {id(p) for p in groups[1]["params"]}
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert not biases & {id(norm.bias) for norm in norms}
+    everything = sum(len(group["params"]) for group in groups)
+    assert everything == sum(p.requires_grad for p in network.parameters())
+
+
+def test_the_moving_average_of_a_still_network_is_the_network():
+    network = torch.nn.BatchNorm2d(3)
+    average = torch.nn.BatchNorm2d(3)
+    torch.nn.init.constant_(network.weight, 5.0)
+    for step in range(1, 400):
+        update_average(average, network, 0.9, step)
+    torch.testing.assert_close(average.weight, network.weight)
