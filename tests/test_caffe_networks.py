@@ -317,6 +317,7 @@ import sys, cv2, numpy as np
 prototxt, weights, images, out = sys.argv[1:]
 cv2.setNumThreads(1)
 network = cv2.dnn.readNetFromCaffe(prototxt, weights)
+network.enableWinograd(False)  # its rounding flips switches in wide networks
 network.setInput(np.load(images))
 np.save(out, network.forward())
 """

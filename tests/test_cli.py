@@ -157,7 +157,7 @@ MISTAKES = [
     (("predict", "CHECKPOINT", "FOLDER/missing", "--out", "o"), "There is no picture at"),
     (
         ("predict", "CHECKPOINT", "FOLDER/text.png", "--out", "FOLDER/o"),
-        "is not a picture that",
+        "picture that can be read",
     ),
     (
         ("predict", "CHECKPOINT", "PICTURE", "--out", "PICTURE"),

@@ -12,6 +12,7 @@ import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -289,15 +290,7 @@ def load_state(path: str | Path) -> dict[str, Any]:
 
 def library_versions() -> dict[str, str]:
     """Versions that decide what a network computes."""
-    import numpy as np
-
-    import deconvnet
-
-    return {
-        "deconvnet": deconvnet.__version__,
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
-    }
+    return {name: version(name) for name in ("deconvnet", "torch", "numpy")}
 
 
 def _stored(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:

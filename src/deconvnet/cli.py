@@ -36,8 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.settings = settings
         return _run(arguments)
     except UserError as error:
-        sentence = str(error)
-        print(f"deconvnet: {sentence[:1].upper()}{sentence[1:]}", file=sys.stderr)
+        print(f"deconvnet: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("deconvnet: stopped", file=sys.stderr)
@@ -69,7 +68,7 @@ def _parser() -> _Parser:
 
     parser.add_argument("--version", action="version", version=f"deconvnet {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     common.add_argument("--threads", type=int, metavar="N", help="CPU threads to use")
     common.add_argument("--seed", type=int, default=None, help="seed of everything random")
@@ -372,7 +371,8 @@ def _without_settings(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
     argparse would take the value of an option it does not know for the recipe's name.
     """
-    kept, settings = [], []
+    kept: list[str] = []
+    settings: list[str] = []
     rest = iter(words)
     for word in rest:
         name, equals, _ = word.partition("=")

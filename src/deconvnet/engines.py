@@ -12,18 +12,20 @@ The engine `torch` rewrites a copy of the network and stays plain PyTorch:
 
 import copy
 import math
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Self, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
-from deconvnet.errors import RecipeError, UserError, did_you_mean
+from deconvnet.errors import MissingExtraError, RecipeError, UserError, did_you_mean
 from deconvnet.kernels.allocator import tune_allocator
 from deconvnet.layers.unpooling import Switches, Unpooling
-from deconvnet.shapes import Features, Float, ImageBatch, LogitsBatch
+from deconvnet.shapes import Features, Float, ImageBatch
 
 BATCH_PIXELS = 2**19
 """Pictures run together as long as they have no more pixels: 10 crops of 224 x 224.
@@ -49,11 +51,13 @@ def accelerate(
 
     Args:
         network: (N, C, H, W) to logits (N, K, H, W): any of MODELS, or another of convolutions.
-        engine: "torch".
+        engine: "torch"; or "openvino", which needs the extra of that name, takes seconds to
+            compile, runs on the CPU, and cannot sample dropout.
         precision: "fp32".
 
     Raises:
         RecipeError: For an engine or precision that there is not.
+        MissingExtraError: When the engine's library is not installed.
 
     >>> network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
     >>> accelerate(network)(torch.zeros(2, 3, 5, 7)).shape
@@ -88,7 +92,7 @@ class Accelerated(nn.Module):
         self.network = network
         super().train(mode=False)
 
-    def forward(self, images: ImageBatch) -> LogitsBatch:
+    def forward(self, images: ImageBatch) -> Float[Tensor, "n k logits_h logits_w"]:
         """Give the logits that the network it was made from gives in eval mode.
 
         Raises:
@@ -104,13 +108,18 @@ class Accelerated(nn.Module):
             parts = [self.network(part) for part in torch.split(images, at_once)]
             return (parts[0] if len(parts) == 1 else torch.cat(parts)).contiguous()
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> "Accelerated":
         """Stay in eval mode: there is nothing to train here."""
         return self
 
 
-def _folded(network: nn.Module) -> nn.Module:
-    """A copy of the network in fewer and cheaper steps: the engine `torch`."""
+def _torch_engine(network: nn.Module) -> nn.Module:
+    twin = _rewritten(network, _faster)
+    return twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lag
+
+
+def _rewritten(network: nn.Module, replacement: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    """A copy of the network in fewer and cheaper steps."""
     twin = nn.Sequential(copy.deepcopy(network)).eval().requires_grad_(requires_grad=False)
     places = Counter(id(module) for _, module in twin.named_modules(remove_duplicate=False))
     for sequence in [module for module in twin.modules() if type(module) is nn.Sequential]:
@@ -119,11 +128,8 @@ def _folded(network: nn.Module) -> nn.Module:
             _work_in_place(sequence)
     for parent in list(twin.modules()):
         for name, module in parent.named_children():
-            setattr(parent, name, _faster(module))
-    return twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lag
-
-
-_ENGINES: dict[str, Callable[[nn.Module], nn.Module]] = {"torch": _folded}
+            setattr(parent, name, replacement(module))
+    return twin
 
 
 def _fold_batch_norm(sequence: nn.Sequential) -> None:
@@ -180,10 +186,10 @@ def _faster(module: nn.Module) -> nn.Module:
     """A module that computes the same in less time, or the module itself."""
     if type(module) is nn.Conv2d and _is_fully_connected(module):
         return _WindowConvolution(module)
-    if type(module) is nn.ConvTranspose2d and module.stride == (1, 1):
+    if type(module) is nn.ConvTranspose2d:
         if _is_fully_connected(module):
             return _WindowDeconvolution(module)
-        if min(_outer_padding(module)) >= 0 and not any(module.output_padding):
+        if _is_padded_convolution(module):
             return _as_convolution(module)
     if isinstance(module, Unpooling) and module.kind == "switches":
         return _Unpooling()
@@ -196,6 +202,14 @@ def _is_fully_connected(conv: nn.Conv2d | nn.ConvTranspose2d) -> bool:
         and conv.stride == conv.dilation == (1, 1)
         and conv.padding == (0, 0)
         and conv.groups == 1
+    )
+
+
+def _is_padded_convolution(deconv: nn.ConvTranspose2d) -> bool:
+    return (
+        deconv.stride == (1, 1)
+        and deconv.output_padding == (0, 0)
+        and min(_outer_padding(deconv)) >= 0
     )
 
 
@@ -285,3 +299,102 @@ class _Unpooling(nn.Module):
         return F.max_unpool2d(
             features, switches.positions, (2, 2), output_size=list(switches.size)
         )
+
+
+def _openvino_engine(network: nn.Module) -> nn.Module:
+    try:
+        import openvino
+    except ImportError:
+        raise MissingExtraError("the engine 'openvino'", "openvino") from None
+    return _OpenVino(_rewritten(network, _convertible), openvino)
+
+
+def _convertible(module: nn.Module) -> nn.Module:
+    """A module that OpenVINO runs well; no branch on a size, for tracing takes but one."""
+    if type(module) is nn.ConvTranspose2d and _is_padded_convolution(module):
+        return _as_convolution(module)
+    if isinstance(module, Unpooling) and module.kind == "switches":
+        return _SelectUnpooling()
+    return module
+
+
+class _OpenVino(nn.Module):
+    """A network compiled by OpenVINO for this processor, for pictures of any size."""
+
+    def __init__(self, network: nn.Module, openvino: Any) -> None:
+        super().__init__()
+        convolutions = [step for step in network.modules() if isinstance(step, nn.Conv2d)]
+        dropouts = [step for step in network.modules() if isinstance(step, nn.Dropout)]
+        self.dropouts = nn.ModuleList(dropouts)
+        example = torch.zeros(1, convolutions[0].in_channels, 224, 256)
+        with warnings.catch_warnings(), torch.no_grad(), _SelectPooling():
+            warnings.simplefilter("ignore")  # of tracing, about the checks of sizes
+            model = openvino.convert_model(network.float(), example_input=example)
+        settings = {
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        self.compiled = openvino.Core().compile_model(model, "CPU", settings)
+
+    def forward(self, images: ImageBatch) -> Float[Tensor, "n k logits_h logits_w"]:
+        if any(dropout.training and dropout.p for dropout in self.dropouts):
+            raise RecipeError(
+                "the engine 'openvino' cannot sample dropout; use the engine 'torch' for that."
+            )
+        logits = self.compiled(images.float().contiguous().cpu().numpy())[0]
+        return torch.from_numpy(logits.copy()).to(images)
+
+
+class _SelectPooling(TorchFunctionMode):
+    """Lets `pool` compare the corners of its windows, as OpenVINO has no fast pooling with
+    indices, and no maximum of two sizes. Positions are then corners: 0 1 above, 2 3 below.
+    """
+
+    def __torch_function__(  # noqa: PLW3201  # torch's name
+        self,
+        function: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if kwargs.get("return_indices"):
+            return _pool_by_corners(args[0])
+        if function is torch.sym_max:
+            return torch.as_tensor(args[0]).clamp(min=args[1])
+        return function(*args, **kwargs)
+
+
+def _pool_by_corners(features: Tensor) -> tuple[Tensor, Tensor]:
+    """The maximum of each 2 x 2 window and its corner; the first wins, edges are kept."""
+    corners = (
+        F.pad(features, (left, 1 - left, above, 1 - above), value=-math.inf)[:, :, 1::2, 1::2]
+        for above in (1, 0)
+        for left in (1, 0)
+    )
+    best = next(corners)
+    winner = torch.zeros_like(best)
+    for number, corner in enumerate(corners, start=1):
+        winner = torch.where(corner > best, float(number), winner)
+        best = torch.maximum(best, corner)
+    return best, winner
+
+
+class _SelectUnpooling(nn.Module):
+    """`unpool` by the corners that `_pool_by_corners` gives."""
+
+    def forward(
+        self, features: Features, switches: Switches
+    ) -> Float[Tensor, "n c plane_h plane_w"]:
+        corners = [
+            torch.where(switches.positions == corner, features, 0) for corner in range(4)
+        ]
+        plane = F.pixel_shuffle(torch.stack(corners, dim=2).flatten(1, 2), 2)
+        height, width = switches.size
+        return plane[:, :, :height, :width]
+
+
+_ENGINES: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "torch": _torch_engine,
+    "openvino": _openvino_engine,
+}

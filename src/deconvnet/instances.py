@@ -89,7 +89,7 @@ def choose_windows(image: Image, count: int, *, protocol: Protocol = "paper") ->
     least = float(LEAST_SIDE)
     if protocol == "paper":  # the rule made for VOC, carried over to pictures of any size
         least *= min(1.0, max(height, width) / VOC_SIDE)
-    chosen = boxes[proposals.select(boxes, scores, count=count, least_side=least)]
+    chosen, _ = proposals.select(boxes, scores, count=count, least_side=least)
     if protocol == "paper":
         whole = np.array([[0, 0, width, height]], np.float32)
         chosen = np.concatenate([whole, chosen])

@@ -6,11 +6,11 @@ proposals, with everything in them labelled. Last, the statistics of batch norma
 taken anew over stage 2's list.
 
     RUN/stage1, RUN/stage2   a run each: best/, last/, state.pt, log.csv, curve.png;
-                             train_windows.npz, val_windows.npz: the lists of windows, remembered;
+                             train_windows.npz and val_windows.npz, the lists of windows;
                              crops.png, a sheet of some of them
     RUN/best, RUN/last       stage 2's, with the statistics of batch normalisation taken anew
 
-Source: Noh, Hong & Han 2015, section 4; the lists and solvers of the release (SPEC, 1.2 to 1.4).
+Source: Noh, Hong & Han 2015, section 4; lists and solvers of the release (SPEC, 1.2 to 1.4).
 """
 
 import csv
@@ -57,7 +57,7 @@ RESIZED = 250 / 224
 LEAST_PIXELS = 64
 """Objects of fewer pixels are left out: enlarged to 224 pixels they are a few smooth blots."""
 
-VAL_EXAMPLES = 300
+VAL_EXAMPLES = 200
 """At most so many crops or windows of val, evenly spread, score a stage."""
 
 BN_BATCHES, BN_BATCH = 501, 28
@@ -99,11 +99,11 @@ class Windows:
 def repeats(labels: UInt8[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
     """How often each example is to occur so that rare classes are not drowned by common ones.
 
-    A class k times rarer than the most frequent one is repeated root of k times, rounded: between
-    leaving it rare and showing the same few objects again and again.
+    A class k times rarer than the most frequent one is repeated root of k times, rounded:
+    between leaving it rare and showing the same few objects again and again.
 
-    Source: "rare classes repeated" is all that is known of the authors' rule; the root is that of
-    Gupta, Dollár & Girshick 2019 (LVIS, repeat factor sampling).
+    Source: "rare classes repeated" is all that is known of the authors' rule; the root is that
+    of Gupta, Dollár & Girshick 2019 (LVIS, repeat factor sampling).
 
     >>> repeats(np.array([1, 1, 1, 1, 2], np.uint8))
     array([1, 1, 1, 1, 2], dtype=int32)
@@ -114,7 +114,7 @@ def repeats(labels: UInt8[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
 
 @dataclass(frozen=True, eq=False)
 class Crops:
-    """Windows of pictures as examples to train on: a Dataset; each is cut when it is asked for."""
+    """Windows of pictures as examples to train on: a Dataset; each is cut when asked for."""
 
     pictures: Dataset
     windows: Windows
@@ -238,9 +238,9 @@ def list_objects(dataset: Dataset, *, quiet: bool = False) -> Windows:
     found = _joined(dataset, find, f"objects of {dataset.split}", quiet=quiet)
     if len(found) == 0:
         raise DataError(
-            f"No object was found in the {len(dataset)} pictures of {dataset.split}: every pixel "
-            f"is background or void, or each object is under {LEAST_PIXELS} pixels; label some, "
-            "or set stages to one."
+            f"No object was found in the {len(dataset)} pictures of {dataset.split}: every "
+            f"pixel is background or void, or each object is under {LEAST_PIXELS} pixels; "
+            "label some, or set stages to one."
         )
     return found
 
@@ -296,8 +296,8 @@ def background_of(classes: Classes) -> int:
     """
     if classes.background is None:
         raise DataError(
-            f"None of the classes {', '.join(classes.names[:4])}, ... is background, so there are "
-            "no objects to crop; name one class background, or set stages to one."
+            f"None of the classes {', '.join(classes.names[:4])}, ... is background, so there "
+            "are no objects to crop; name one class background, or set stages to one."
         )
     return classes.background
 
@@ -308,8 +308,8 @@ def reestimate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> int:
 
     Each batch is normalised by its own statistics on its way, as in training; dropout is off.
     Variances are biased (divided by the number of values): the release means to correct them,
-    but its integer division makes the factor 1. A layer that sees a single value of each channel
-    in a batch learns nothing from it.
+    but its integer division makes the factor 1. A layer that sees a single value of each
+    channel in a batch learns nothing from it.
 
     Args:
         network: Changed in place; comes back in the mode it was in.
@@ -439,7 +439,9 @@ def crop_sheet(examples: Crops, count: int = 24) -> np.ndarray:
     panels = []
     for row, label in enumerate(shown.windows.labels):
         sample = shown[row]
-        pair = np.hstack([sample.image, draw.colored(sample.label_map, shown.classes)])
+        labels = draw.colored(sample.label_map, shown.classes)
+        gap = np.full((shown.side, 3, 3), 255, np.uint8)
+        pair = np.hstack([sample.image, gap, labels])
         name = shown.classes.names[label].replace("_", " ")
         panels.append(draw.Panel(pair, f"{name}, {sample.name.rpartition('@')[0]}"))
     return draw.sheet([panels[start : start + 4] for start in range(0, len(panels), 4)])
@@ -530,7 +532,7 @@ def _run_stage(stage: Job, *, resume: bool) -> None:
 
 
 def _finish(job: Job, second: Job) -> Evaluation | None:
-    """Write best/ and last/ with batch norm's statistics taken anew, the curve and the scores."""
+    """Write best/ and last/, batch norm's statistics taken anew, the curve and the scores."""
     for name in ("last", "best"):
         trained = load_checkpoint(second.out / name)
         network = trained.network.to(job.fabric.device)
@@ -650,7 +652,7 @@ def _windows(
 def _say_what_objects_are(dataset: Dataset, *, quiet: bool) -> None:
     if dataset[0].instance_map is None:
         say(
-            f"{dataset.split} does not tell objects of one class apart; the 8-connected parts of "
-            "each class stand in for them, so touching objects are cropped as one.",
+            f"{dataset.split} does not tell objects of one class apart; the 8-connected parts "
+            "of each class stand in for them, so touching objects are cropped as one.",
             quiet=quiet,
         )

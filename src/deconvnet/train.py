@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -241,7 +241,7 @@ def begin(job: Job, *, resume: bool) -> Run:
     """
     recipe, state_file = job.recipe, job.out / "state.pt"
     torch.manual_seed(recipe.seed)
-    network = build_network(job.config).to(memory_format=torch.channels_last)
+    network = _channels_last(build_network(job.config))
     average = copy.deepcopy(network).requires_grad_(False) if recipe.ema else network
     run = Run(network, build_optimizer(network, recipe), average)
     if resume:
@@ -378,7 +378,7 @@ def write_log(job: Job, run: Run, scored: float = math.nan) -> None:
     steps = len(run.recent)
     run.log.append(
         {
-            "step": run.step,
+            "step": float(run.step),
             "loss": sum(loss for loss, _ in run.recent) / steps,
             "learning_rate": job.recipe.learning_rate * rate_factor(run.step - 1, job.recipe),
             "images_per_second": steps
@@ -392,7 +392,7 @@ def write_log(job: Job, run: Run, scored: float = math.nan) -> None:
         write_table(job.out / "log.csv", run.log)
 
 
-def write_table(path: Path, log: list[dict[str, float]]) -> None:
+def write_table(path: Path, log: Iterable[Mapping[str, int | float]]) -> None:
     """Write the lines of a log as CSV; what was not measured stays empty."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
@@ -421,7 +421,7 @@ def plan(recipe: Recipe, out: str | Path, *, device: str = "auto") -> str:
 def plan_job(job: Job) -> str:
     """What carrying out a job would do and take, as `plan` says it."""
     recipe = job.recipe
-    network = build_network(job.config).to(memory_format=torch.channels_last)
+    network = _channels_last(build_network(job.config))
     trained, optimizer = job.fabric.setup(network, build_optimizer(network, recipe))
     batches = batches_from(TrainingPictures(job.training, recipe, job.config), 0)
     times = [time.monotonic()]
@@ -504,6 +504,11 @@ Measured by `deconvnet evaluate` with its defaults, in percent:
 {evaluation.to_text()}
 ```
 """
+
+
+def _channels_last(network: nn.Module) -> nn.Module:
+    """The network with its weights laid out as CPUs and GPUs read them fastest."""
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
 
 
 def _peak_memory() -> float:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trees import TREES
 
 from deconvnet.data import READERS, Dataset, Sample, open_dataset
 from deconvnet.data.doctor import check_dataset, class_statistics
 from deconvnet.labels import IGNORED
+from trees import TREES
 
 NAMES = [*TREES, "scenes"]
 

@@ -10,7 +10,7 @@ from deconvnet.data.sample import Dataset, Sample
 from deconvnet.data.scenes import is_scenes, open_scenes
 from deconvnet.errors import DataError, did_you_mean
 
-__all__ = ["READERS", "Dataset", "Reader", "Sample", "open_dataset"]
+__all__ = ["READERS", "Dataset", "Sample", "open_dataset"]
 
 
 class Reader(NamedTuple):

@@ -15,7 +15,7 @@ from torch.nn import functional
 from deconvnet.data.sample import Sample
 from deconvnet.errors import ShapeError
 from deconvnet.labels import IGNORED
-from deconvnet.shapes import Bool, Float, Float32, Image, Integer
+from deconvnet.shapes import Bool, Float, Float32, Image, Integer, UInt8
 
 GREY = 124
 """What fills the image outside of the picture: about ImageNet's mean."""
@@ -26,13 +26,16 @@ ELASTIC_GRID = 3
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
+Number = int | float
+
+
 class Window(NamedTuple):
     """A rectangle in the pixels of a picture, perhaps beyond its edges."""
 
-    top: float
-    left: float
-    height: float
-    width: float
+    top: Number
+    left: Number
+    height: Number
+    width: Number
 
 
 def augment(
@@ -40,10 +43,10 @@ def augment(
     rng: np.random.Generator,
     *,
     crop_size: int | tuple[int, int],
-    scale: tuple[float, float] = (0.6, 1.6),
-    flip: float = 0.5,
-    color: float = 0.2,
-    elastic: float = 0.0,
+    scale: tuple[Number, Number] = (0.6, 1.6),
+    flip: Number = 0.5,
+    color: Number = 0.2,
+    elastic: Number = 0,
 ) -> Sample:
     """A random part of a sample at a random scale, perhaps mirrored, recoloured and warped.
 
@@ -78,7 +81,7 @@ def augment(
 
 
 def random_window(
-    shape: tuple[int, ...], size: tuple[float, float], rng: np.random.Generator
+    shape: tuple[int, ...], size: tuple[Number, Number], rng: np.random.Generator
 ) -> Window:
     """A window of this size, inside the picture if it fits, else with the picture inside it."""
     top, left = (
@@ -142,7 +145,7 @@ def mirrored(sample: Sample) -> Sample:
     )
 
 
-def recolored(image: Image, rng: np.random.Generator, strength: float) -> Image:
+def recolored(image: Image, rng: np.random.Generator, strength: Number) -> Image:
     """Another brightness, contrast, saturation and hue.
 
     Each of the first three is multiplied by a factor from 1 - strength to 1 + strength; the hue
@@ -162,7 +165,7 @@ def recolored(image: Image, rng: np.random.Generator, strength: float) -> Image:
 
 
 def elastic_displacements(
-    size: tuple[int, int], deviation: float, rng: np.random.Generator
+    size: tuple[int, int], deviation: Number, rng: np.random.Generator
 ) -> Float32[np.ndarray, "2 h w"]:
     """Smooth random displacements in rows and columns, in pixels.
 
@@ -211,25 +214,28 @@ class _Outside(NamedTuple):
         return plane
 
 
-def _nearest(start: float, length: float, count: int) -> Integer[np.ndarray, " n"]:
+def _nearest(start: Number, length: Number, count: int) -> Integer[np.ndarray, " n"]:
     """The pixel in which the centre of each of `count` equal parts of a span lies."""
     centers = start + (np.arange(count) + 0.5) * (length / count)
     return np.floor(centers).astype(np.intp)
 
 
-def _smooth_part(image: Image, window: Window, size: tuple[int, int]) -> Image:
+def _smooth_part(
+    image: Image, window: Window, size: tuple[int, int]
+) -> UInt8[np.ndarray, "rows columns 3"]:
     """The window resized with a triangle filter; beyond the picture its edge goes on."""
     rows, top = _region(window.top, window.height, size[0], image.shape[0])
     columns, left = _region(window.left, window.width, size[1], image.shape[1])
     height, width = image.shape[:2]
-    part = image[max(rows.start, 0) : rows.stop, max(columns.start, 0) : columns.stop]
-    beyond = (
-        (max(-rows.start, 0), max(rows.stop - height, 0)),
-        (max(-columns.start, 0), max(columns.stop - width, 0)),
-    )
-    if beyond != ((0, 0), (0, 0)):
-        part = np.pad(part, (*beyond, (0, 0)), mode="edge")
-    if part.shape[:2] == size and (window.height, window.width) == (1.0 * size[0], 1.0 * size[1]):
+    if rows.start >= 0 <= columns.start and rows.stop <= height and columns.stop <= width:
+        part = image[rows, columns]
+    else:
+        y, x = np.arange(rows.start, rows.stop), np.arange(columns.start, columns.stop)
+        part = image.take(y.clip(0, height - 1), 0).take(x.clip(0, width - 1), 1)
+    if part.shape[:2] == size and (window.height, window.width) == (
+        1.0 * size[0],
+        1.0 * size[1],
+    ):
         return part.copy()
     box = left, top, left + window.width, top + window.height
     smooth = PIL.Image.fromarray(part).resize(
@@ -238,14 +244,14 @@ def _smooth_part(image: Image, window: Window, size: tuple[int, int]) -> Image:
     return np.array(smooth)
 
 
-def _region(start: float, length: float, count: int, whole: int) -> tuple[slice, float]:
+def _region(start: Number, length: Number, count: int, whole: int) -> tuple[slice, Number]:
     """The pixels that a span needs, and where it starts in them.
 
     They are those it covers and, as far as the picture has them, those the filter reaches.
     """
     first, last = math.floor(start), math.ceil(start + length)
     if start == first and length == count:
-        return slice(first, last), 0.0
+        return slice(first, last), 0
     reach = math.ceil(max(1, length / count))
     first = min(first, max(first - reach, 0))
     last = max(last, min(last + reach, whole))

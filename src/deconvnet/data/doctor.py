@@ -1,7 +1,7 @@
 """What is wrong with a data set, found before training starts; and what its classes weigh."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +129,7 @@ def examine(
     path: str | Path,
     *,
     format: str | None = None,  # noqa: A002 - the command line's word
+    mask_values: Sequence[int] | None = None,
     quiet: bool = True,
 ) -> Report:
     """Look at all the splits of a data set.
@@ -136,18 +137,22 @@ def examine(
     Args:
         path: As open_dataset takes it.
         format: As open_dataset takes it.
+        mask_values: As open_dataset takes them.
         quiet: Show no progress.
 
     Raises:
         DataError: If there is no such folder or its layout is unknown.
     """
     if format != "scenes" and not is_scenes(path):
-        format = recognised(path, format)  # noqa: A001 - as above
+        wanted = "folder" if format is None and mask_values is not None else format
+        format = recognised(path, wanted)  # noqa: A001 - as above
     problems: list[Problem] = []
     splits: dict[str, Dataset] = {}
     for split in ("train", "val", "test"):
         try:
-            splits[split] = open_dataset(path, split, format=format, check_files=False)
+            splits[split] = open_dataset(
+                path, split, format=format, mask_values=mask_values, check_files=False
+            )
         except UserError as error:
             if split == "train":
                 problems.append(Problem("error", str(path), str(error)))

@@ -51,7 +51,7 @@ def read_image(file: PictureFile, *, max_pixels: int | None = None) -> Image:
     """Read a picture as RGB, upright.
 
     16-bit grey is divided by 257, or by 4095 / 255 if no value is above 4095 (12-bit cameras).
-    Floating-point grey is taken as 0 to 1, or as 0 to 255 if a value is above 1.
+    Floating-point grey up to 1 is multiplied by 255; above 1 it is taken as whole numbers are.
 
     Args:
         file: A path, or the content of a file.

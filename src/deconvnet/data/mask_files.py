@@ -46,9 +46,8 @@ class MaskCoding:
     def described(self) -> str:
         """The numbers and their meaning, as the part of a sentence."""
         if self.values is None:
-            return (
-                f"classes 0 to {self.num_classes - 1}, and {_listed(self.ignored)} for ignored"
-            )
+            ignored = f", and {_listed(self.ignored)} for ignored" if self.ignored else ""
+            return f"classes 0 to {self.num_classes - 1}{ignored}"
         return f"the mask values {_listed(self.values)} for classes 0 to {self.num_classes - 1}"
 
 

@@ -96,26 +96,28 @@ def draw_scene(
         rng.permutation(_rgb(_PALETTES[rng.integers(len(_PALETTES))])),
         _EIGHT_WAYS[rng.integers(8)],
     )
-    _paint_ground(canvas, rng)
+    grain = rng.standard_normal(shape, np.float32)
+    _paint_ground(canvas, rng, grain)
     for _ in range(rng.integers(0, 16)):
         _paint_clutter(canvas, rng)
     count = int(rng.integers(min(2, max_objects), max_objects + 1))
-    radii = (
-        0.5 * min(shape) * np.exp(rng.uniform(math.log(extent[0]), math.log(extent[1]), count))
-    )
+    place = rng.random(count) ** 0.8  # a few more of the large ones than of the small
+    radii = 0.5 * min(shape) * extent[0] * (extent[1] / extent[0]) ** place
     order = np.argsort(-radii * rng.uniform(0.5, 1, size=count))  # mostly the large ones behind
     for number, radius in enumerate(radii[order].tolist(), start=1):
         _paint_object(canvas, rng, radius, number)
     for _ in range(rng.integers(0, 3)):
         _paint_clutter(canvas, rng)
-    _light_up(canvas, rng)
+    _light_up(canvas, rng, grain[::-1, ::-1])
     image = np.empty((*shape, 3), np.uint8)
     for channel, plane in enumerate(canvas.pixels):
         np.clip(plane * 255, 0, 255, out=image[:, :, channel], casting="unsafe")
     return Drawn(image, canvas.label_map, _renumbered(canvas.instance_map))
 
 
-def _paint_ground(canvas: _Canvas, rng: np.random.Generator) -> None:
+def _paint_ground(
+    canvas: _Canvas, rng: np.random.Generator, grain: Float32[np.ndarray, "h w"]
+) -> None:
     """Two muted colours that blend into each other, under a pattern, with some grain."""
     height, width = canvas.label_map.shape
     colors = _muted(canvas.colors[:2], rng.uniform(0.1, 0.5), rng.uniform(0.55, 1.05))
@@ -133,7 +135,7 @@ def _paint_ground(canvas: _Canvas, rng: np.random.Generator) -> None:
     if thing.pattern is not plain:
         tint = _tint(thing, *_own_coordinates(thing, slice(0, height), slice(0, width)))
         blend += 0.4 * tint * (float(rng.uniform(0.2, 1)) - blend)
-    blend += 0.05 * rng.standard_normal((height, width), np.float32)
+    blend += 0.05 * grain
     np.multiply(blend, (colors[1] - colors[0])[:, None, None], out=canvas.pixels)
     np.add(canvas.pixels, colors[0][:, None, None], out=canvas.pixels)
 
@@ -241,9 +243,10 @@ def _shading(
     length = math.hypot(*light)
     if thing.pattern is panels:
         rows, columns = place
-        y = ((np.arange(rows.start, rows.stop) - thing.row) / thing.radius)[:, None]
-        x = ((np.arange(columns.start, columns.stop) - thing.column) / thing.radius)[None]
-        facing = ((y * light[0] + x * light[1]) / length).astype(np.float32)
+        scale = 1 / (thing.radius * length)
+        y = (np.arange(rows.start, rows.stop, dtype=np.float32) - thing.row)[:, None]
+        x = (np.arange(columns.start, columns.stop, dtype=np.float32) - thing.column)[None]
+        facing = y * (light[0] * scale) + x * (light[1] * scale)
         depth = np.sqrt(np.maximum(-distance * (2 + distance), 0))  # of a sphere
         lit = 0.62 * facing + 0.7 * depth
         return 0.5 + 0.62 * np.maximum(lit, 0), 0.5 * np.clip((lit - 0.86) * 12, 0, 1)
@@ -257,7 +260,9 @@ def _shading(
     return 1 + 0.38 * rim * slope, None
 
 
-def _light_up(canvas: _Canvas, rng: np.random.Generator) -> None:
+def _light_up(
+    canvas: _Canvas, rng: np.random.Generator, grain: Float32[np.ndarray, "h w"]
+) -> None:
     """Light from one side, the edge of a shadow, a colour cast, noise."""
     height, width = canvas.label_map.shape
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
@@ -268,7 +273,7 @@ def _light_up(canvas: _Canvas, rng: np.random.Generator) -> None:
         angle, place = float(rng.uniform(0, 2 * math.pi)), float(rng.uniform(-0.7, 0.7))
         edge = y * (9 * math.sin(angle)) + (x * 9 - 9 * place) * math.cos(angle)
         gain *= 1 - float(rng.uniform(0.2, 0.5)) * np.clip(edge, 0, 1)
-    noise = rng.standard_normal((height, width), np.float32) * float(rng.uniform(0, 0.035))
+    noise = grain * float(rng.uniform(0, 0.03))
     for plane, cast in zip(canvas.pixels, rng.uniform(0.88, 1.08, 3).tolist(), strict=True):
         np.add(plane * (gain * cast), noise, out=plane)
 

@@ -1,0 +1,239 @@
+"""The contract of `accelerate`: another engine, the same answers."""
+
+import copy
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from deconvnet import engines
+from deconvnet.engines import accelerate
+from deconvnet.errors import MissingExtraError, RecipeError, UserError
+from deconvnet.layers import Switches, pool, unpool
+from deconvnet.models import MODELS, build_model, sample_dropout
+
+
+def small_network(name: str, num_classes: int = 5) -> nn.Module:
+    """A network of the real kind whose every weight, mean and variance matters."""
+    fully_connected = name == "deconvnet" or name.startswith("fcn")
+    options = {"fc_channels": 24} if fully_connected else {}
+    network = build_model(name, num_classes, width=1 / 16, **options)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, std=(2 / module.weight[0].numel()) ** 0.5)
+            if module.bias is not None:
+                nn.init.normal_(module.bias, std=0.1)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.1)
+    return network
+
+
+def assert_same_answers(
+    fast: nn.Module, network: nn.Module, images: torch.Tensor, tolerance: float = 1e-5
+) -> None:
+    """Against the network in float64, in which no switch is near to flipping by rounding."""
+    exact = copy.deepcopy(network).double().eval()
+    with torch.no_grad():
+        expected = exact(images.double())
+    logits = fast(images)
+    assert logits.shape == expected.shape
+    assert logits.dtype == images.dtype
+    assert logits.is_contiguous()
+    assert (logits - expected).abs().max() <= tolerance * expected.abs().max()
+    assert (logits.argmax(1) == expected.argmax(1)).float().mean() > 0.999
+
+
+@pytest.mark.parametrize("size", [(37, 224), (201, 50)])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_network_answers_as_before_at_any_size(name, size):
+    network = small_network(name)
+    assert_same_answers(accelerate(network), network, torch.randn(2, 3, *size))
+
+
+def test_a_map_of_many_windows_is_no_obstacle():
+    network = small_network("deconvnet")
+    images = torch.randn(1, 3, 480, 540)  # fc6 sees 9 x 11 windows
+    assert_same_answers(accelerate(network), network, images)
+
+
+@pytest.mark.parametrize("kind", ["nails", "average", "subpixel", "transposed"])
+def test_every_unpooling_answers_as_before(kind):
+    network = build_model("segnet-basic", 3, width=1 / 16, unpooling=kind)
+    assert_same_answers(accelerate(network), network, torch.randn(1, 3, 33, 46))
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    kernel=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    padding=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    dilation=st.integers(1, 2),
+    stride=st.integers(1, 2),
+    groups=st.integers(1, 2),
+    bias=st.booleans(),
+    affine=st.booleans(),
+    transposed=st.booleans(),
+)
+def test_any_convolution_with_batch_norm_is_folded_rightly(
+    kernel, padding, dilation, stride, groups, bias, affine, transposed
+):
+    kind = nn.ConvTranspose2d if transposed else nn.Conv2d
+    conv = kind(4, 6, kernel, stride, padding, dilation=dilation, groups=groups, bias=bias)  # type: ignore[operator]
+    norm = nn.BatchNorm2d(6, affine=affine)
+    nn.init.uniform_(norm.running_var, 0.5, 2)
+    nn.init.normal_(norm.running_mean)
+    network = nn.Sequential(conv, norm, nn.ReLU()).eval()
+    images = torch.randn(2, 4, 14, 17)
+    assert_same_answers(accelerate(network), network, images)
+
+
+def test_what_is_used_twice_is_left_alone():
+    shared = nn.Conv2d(3, 3, 3, padding=1)
+    norms = [nn.BatchNorm2d(3), nn.BatchNorm2d(3)]
+    nn.init.constant_(norms[0].running_var, 4.0)
+    network = nn.Sequential(
+        nn.Sequential(shared, norms[0], nn.ReLU()), nn.Sequential(shared, norms[1])
+    )
+    assert_same_answers(accelerate(network), network, torch.randn(1, 3, 6, 6))
+
+
+def test_a_lone_layer_is_a_network_too():
+    network = nn.ConvTranspose2d(3, 2, 3)
+    assert_same_answers(accelerate(network), network, torch.randn(1, 3, 6, 6))
+
+
+def test_relu_does_not_overwrite_what_others_still_need():
+    network = nn.Sequential(nn.Sequential(nn.ReLU(), nn.Conv2d(3, 2, 1)))
+    images = torch.randn(1, 3, 4, 4)
+    before = images.clone()
+    accelerate(network)(images)
+    assert torch.equal(images, before)
+
+
+def test_the_network_itself_stays_as_it_is():
+    network = small_network("deconvnet").train()
+    before = copy.deepcopy(network.state_dict())
+    formats = [weight.stride() for weight in network.parameters()]
+    accelerate(network)(torch.randn(1, 3, 20, 20))
+    assert network.training
+    assert all(weight.requires_grad for weight in network.parameters())
+    assert [weight.stride() for weight in network.parameters()] == formats
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_the_twin_does_not_follow_the_network():
+    network = small_network("segnet-basic")
+    fast = accelerate(network)
+    images = torch.randn(1, 3, 16, 16)
+    before = fast(images)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.zero_()
+    assert torch.equal(fast(images), before)
+
+
+def test_train_mode_changes_nothing():
+    network = small_network("segnet-bayesian")
+    fast = accelerate(network)
+    images = torch.randn(1, 3, 32, 32)
+    before = fast(images)
+    assert torch.equal(fast.train()(images), before)
+    assert not fast.training
+
+
+def test_answers_are_ordinary_tensors():
+    logits = accelerate(small_network("unet"))(torch.randn(1, 3, 16, 16))
+    logits += 1  # not so in torch.inference_mode
+    assert not logits.requires_grad
+
+
+def test_gradients_are_refused_in_words():
+    fast = accelerate(small_network("unet"))
+    images = torch.randn(1, 3, 16, 16, requires_grad=True)
+    with pytest.raises(UserError, match="an accelerated network gives no gradients"):
+        fast(images)
+    with torch.no_grad():
+        fast(images)
+
+
+def test_dropout_can_be_sampled():
+    fast = accelerate(small_network("segnet-bayesian"))
+    images = torch.randn(1, 3, 32, 32)
+    with sample_dropout(fast):
+        first, second = fast(images), fast(images)
+    assert not torch.equal(first, second)
+    assert torch.equal(fast(images), fast(images))
+
+
+def test_a_large_batch_is_run_in_parts(monkeypatch):
+    network = small_network("unet")
+    images = torch.randn(5, 3, 16, 16)
+    whole = accelerate(network)(images)
+    monkeypatch.setattr(engines, "BATCH_PIXELS", 2 * 16 * 16)
+    fast = accelerate(network)
+    sizes = []
+    fast.network.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    torch.testing.assert_close(fast(images), whole)
+    assert sizes == [2, 2, 1]
+
+
+def test_a_network_in_float64_stays_so():
+    network = small_network("deconvnet").double()
+    images = torch.randn(1, 3, 40, 30, dtype=torch.float64)
+    assert_same_answers(accelerate(network), network, images, tolerance=1e-12)
+
+
+def test_an_unknown_engine_is_refused_in_words():
+    with pytest.raises(RecipeError, match="there is no engine 'torhc'; the engines are torch"):
+        accelerate(nn.Identity(), "torhc")
+
+
+def test_an_unknown_precision_is_refused_in_words():
+    with pytest.raises(RecipeError, match="does not compute in precision 'fp16'; take 'fp32'"):
+        accelerate(nn.Identity(), precision="fp16")
+
+
+def test_a_twin_has_no_twin():
+    with pytest.raises(RecipeError, match="accelerated already"):
+        accelerate(accelerate(nn.Conv2d(3, 2, 1)))
+
+
+@pytest.mark.parametrize("name", ["deconvnet", "fcn8s", "segnet-basic", "unet-valid"])
+def test_openvino_answers_as_before_at_any_size(name):
+    pytest.importorskip("openvino")
+    network = small_network(name)
+    fast = accelerate(network, "openvino")
+    for size in ((2, 3, 224, 224), (1, 3, 201, 50), (3, 3, 33, 33), (1, 3, 227, 226)):
+        assert_same_answers(fast, network, torch.randn(size))
+
+
+def test_openvino_refuses_to_sample_dropout():
+    pytest.importorskip("openvino")
+    network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Dropout(0.5))
+    fast = accelerate(network, "openvino")
+    with sample_dropout(fast), pytest.raises(RecipeError, match="cannot sample dropout"):
+        fast(torch.zeros(1, 3, 4, 4))
+
+
+def test_without_openvino_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'deconvnet\[openvino\]'"):
+        accelerate(nn.Conv2d(3, 2, 1), "openvino")
+
+
+@given(size=st.tuples(st.integers(1, 9), st.integers(1, 9)), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=25)
+def test_switches_as_corners_are_the_switches(size, seed):
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randint(-1, 2, (2, 3, *size), generator=generator).float()  # with ties
+    pooled, switches = pool(features)
+    best, corners = engines._pool_by_corners(features)
+    assert torch.equal(best, pooled)
+    again = engines._SelectUnpooling()(best, Switches(corners.long(), switches.size))
+    assert torch.equal(again, unpool(pooled, switches))
