@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+torch.set_num_threads(1)  # pytest runs a process on each core
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -16,7 +18,7 @@ def _seeded():
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real data (see README, "Real data for the tests"); skips where it is absent."""
+    """The folder of real data (README, "Real data for the tests"); skips where it is absent."""
     folder = Path(os.environ.get("DECONVNET_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(

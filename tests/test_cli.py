@@ -11,7 +11,7 @@ from deconvnet.cli import main
 from deconvnet.data.scenes import SCENES
 from deconvnet.recipe import Recipe, setting_docs
 
-COMMANDS = ("train", "evaluate", "predict", "describe", "check-data", "demo")
+COMMANDS = ("train", "evaluate", "predict", "describe", "check-data", "convert", "demo")
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ MISTAKES = [
     (("evaluate", "CHECKPOINT", "scenes", "--split", "vall"), "have no split 'vall'"),
     (("evaluate", "CHECKPOINT", "FOLDER/none"), "There is no data set"),
     (("train", "FOLDER/none.yaml"), "There is no recipe"),
-    (("train", "--learning_rte", "1"), "did you mean 'learning_rate'?"),
+    (("train", "--learning_rte", "1"), "Did you mean 'learning_rate'?"),
     (("train", "--steps"), "The setting 'steps' came without a value."),
     (("train", "--threads", "0"), "--threads is 0; it must be at least 1"),
     (("describe", "nothing"), "There is no checkpoint 'nothing'"),

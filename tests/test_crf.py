@@ -9,6 +9,7 @@ from PIL import Image
 from deconvnet import crf
 from deconvnet.crf import refine
 from deconvnet.errors import RecipeError, ShapeError
+from deconvnet.kernels import load_kernel
 from oracles.dense_crf import drawn_case, exact_filter, exact_refine, pydensecrf_refine
 
 PUBLISHED = {"iterations": 10, "gaussian": (3, 3), "bilateral": (20, 3, 5)}
@@ -23,8 +24,32 @@ def random_case(seed, num_classes=3, height=5, width=7):
     return image, (scores / scores.sum(axis=0)).astype(np.float32)
 
 
+@pytest.fixture
+def _plain(monkeypatch):
+    monkeypatch.setattr(crf, "load_kernel", lambda name: None)
+
+
+@pytest.fixture
+def native():
+    kernel = load_kernel("crf")
+    if kernel is None:
+        pytest.skip("no C++ compiler, so no native kernel")
+    return kernel
+
+
 @KINDS
-def test_a_drawn_picture_is_refined_as_pydensecrf_does_it(normalization):
+@pytest.mark.usefixtures("_plain")
+def test_the_plain_code_refines_a_drawn_picture_as_pydensecrf_does(normalization):
+    assert_refined_as_stored(normalization)
+
+
+@KINDS
+@pytest.mark.usefixtures("native")
+def test_the_native_kernel_refines_a_drawn_picture_as_pydensecrf_does(normalization):
+    assert_refined_as_stored(normalization)
+
+
+def assert_refined_as_stored(normalization):
     image, probabilities = drawn_case()
     refined = refine(image, probabilities, normalization=normalization)
     golden = np.load(GOLDEN)[normalization]
@@ -107,6 +132,29 @@ def test_the_result_is_a_probability_whatever_comes_in(seed, num_classes, side):
 def test_the_same_input_gives_the_same_bits():
     image, probabilities = random_case(1)
     assert np.array_equal(refine(image, probabilities), refine(image, probabilities))
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 7, 8, 9, 21, 33, 40])
+@pytest.mark.usefixtures("native")
+def test_the_native_kernel_agrees_with_the_plain_code(num_classes, monkeypatch):
+    image, probabilities = random_case(num_classes, num_classes, 20, 30)
+    features = crf._features(image, (3, 3), (20, 40, 5))[1][0]
+    values = np.ascontiguousarray(probabilities.reshape(num_classes, -1).T)
+    native_sums = crf._lattice_filter(features, 1.0, "none")(values)
+    native_refined = refine(image, probabilities, iterations=5, bilateral=(20, 40, 5))
+    monkeypatch.setattr(crf, "load_kernel", lambda name: None)
+    plain_sums = crf._lattice_filter(features, 1.0, "none")(values)
+    plain_refined = refine(image, probabilities, iterations=5, bilateral=(20, 40, 5))
+    assert np.array_equal(native_sums, plain_sums)  # to the bit
+    np.testing.assert_allclose(native_refined, plain_refined, atol=1e-4)
+    assert np.array_equal(native_refined.argmax(axis=0), plain_refined.argmax(axis=0))
+
+
+def test_the_native_softmax_stands_extreme_numbers(native, monkeypatch):
+    logits = np.float32([[-1e30, 0, 5, 80, 3e4] * 5, [-200, -100, -88, -87, 0] * 5])
+    ours = crf._softmax(logits.copy())
+    monkeypatch.setattr(crf, "load_kernel", lambda name: None)
+    np.testing.assert_allclose(ours, crf._softmax(logits.copy()), rtol=1e-5, atol=1e-37)
 
 
 def test_the_order_of_the_classes_does_not_matter():

@@ -3,6 +3,7 @@
 import copy
 import sys
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import given, settings
@@ -204,13 +205,35 @@ def test_a_twin_has_no_twin():
         accelerate(accelerate(nn.Conv2d(3, 2, 1)))
 
 
-@pytest.mark.parametrize("name", ["deconvnet", "fcn8s", "segnet-basic", "unet-valid"])
+@pytest.fixture
+def _unchecked_shapes():
+    """While OpenVINO traces, sizes are no ints but tensors."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.usefixtures("_unchecked_shapes")
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name == "segnet-basic" else pytest.mark.slow)
+        for name in MODELS
+    ],
+)
 def test_openvino_answers_as_before_at_any_size(name):
     pytest.importorskip("openvino")
     network = small_network(name)
     fast = accelerate(network, "openvino")
     for size in ((2, 3, 224, 224), (1, 3, 201, 50), (3, 3, 33, 33), (1, 3, 227, 226)):
         assert_same_answers(fast, network, torch.randn(size))
+
+
+def test_what_openvino_cannot_convert_is_refused_in_words():
+    pytest.importorskip("openvino")
+    network = nn.Sequential(nn.Conv2d(4, 4, 1), nn.FractionalMaxPool2d(2, output_ratio=0.7))
+    with pytest.raises(RecipeError, match="OpenVINO cannot convert this network"):
+        accelerate(network, "openvino")
 
 
 def test_openvino_refuses_to_sample_dropout():

@@ -38,11 +38,11 @@ def test_every_setting_has_a_help_text_and_a_type():
     [
         (
             {"learning_rte": 0.1},
-            "There is no setting 'learning_rte'; did you mean 'learning_rate'?",
+            "There is no setting 'learning_rte'. Did you mean 'learning_rate'?",
         ),
         (
             {"zzz": 1},
-            "There is no setting 'zzz'; `deconvnet train --help` lists them all.",
+            "There is no setting 'zzz'. `deconvnet train --help` lists them all.",
         ),
         ({"width": "wide"}, "width is 'wide'; it must be a number."),
         ({"steps": 0}, "steps is 0; it must be at least 1."),
@@ -97,7 +97,7 @@ def test_settings_from_the_command_line_are_text_and_become_their_type():
         (None, "give a YAML file, such as one of recipes/."),
         ("- a\n- b\n", "holds no settings; write lines such as `model: unet`."),
         ("a: [1\n", "is not valid YAML"),
-        ("widht: 1\n", "There is no setting 'widht'; did you mean 'width'?"),
+        ("widht: 1\n", "There is no setting 'widht'. Did you mean 'width'?"),
         ("width: 2020-13-45T\n", "width is '2020-13-45T'; it must be a number."),
         ("width: 2020-13-45\n", "is not valid YAML: month must be in 1..12."),
     ],

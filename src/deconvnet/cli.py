@@ -94,6 +94,7 @@ def _parser() -> _Parser:
     _add_predict(command)
     _add_describe(command)
     _add_check_data(command)
+    _add_convert(command)
     _add_demo(command)
     return parser
 
@@ -165,7 +166,7 @@ def _add_evaluate(command: Command) -> None:
     evaluate.add_argument("checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
     evaluate.add_argument("data", metavar="DATA", help="folder of the data set, or `scenes`")
     evaluate.add_argument("--split", default="val", help="train, val or test (default: val)")
-    evaluate.add_argument("--format", help="layout of the folder, where it is not recognised")
+    _add_layout(evaluate)
     evaluate.add_argument("--confusion", metavar="FILE", help="draw the confusion matrix")
     _add_json(evaluate)
     _add_prediction_options(evaluate)
@@ -178,7 +179,12 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from deconvnet.files import written_whole
 
     _check_writable(arguments.json, arguments.confusion)
-    dataset = open_dataset(arguments.data, arguments.split, format=arguments.format)
+    dataset = open_dataset(
+        arguments.data,
+        arguments.split,
+        format=arguments.format,
+        mask_values=arguments.mask_values,
+    )
     predictor = _predictor(arguments)
     options = _prediction_options(arguments)
     evaluation = evaluate(
@@ -264,16 +270,50 @@ def _describe(arguments: argparse.Namespace) -> None:
 def _add_check_data(command: Command) -> None:
     check = command("check-data", _check_data, "find what is wrong with a data set")
     check.add_argument("data", metavar="DATA", help="folder of the data set")
-    check.add_argument("--format", help="layout of the folder, where it is not recognised")
+    _add_layout(check)
     _add_json(check)
 
 
 def _check_data(arguments: argparse.Namespace) -> int:
     from deconvnet.data.doctor import examine
 
-    report = examine(arguments.data, format=arguments.format, quiet=arguments.quiet)
+    report = examine(
+        arguments.data,
+        format=arguments.format,
+        mask_values=arguments.mask_values,
+        quiet=arguments.quiet,
+    )
     _print_result(arguments.json, report.to_json(), report.to_text())
     return 0 if report.can_train else 1
+
+
+def _add_convert(command: Command) -> None:
+    convert = command("convert", _convert, "turn weights of Caffe or torchvision into ours")
+    convert.add_argument("source", metavar="FILE", help=".caffemodel, or VGG-16 as .pth")
+    convert.add_argument("--model", required=True, metavar="NAME", help="deconvnet, fcn8s, ...")
+    convert.add_argument("--out", required=True, metavar="DIR", help="folder of the checkpoint")
+    convert.add_argument(
+        "--batch_norm",
+        choices=["auto", "inference", "learn"],
+        default="auto",
+        help="what the batch norm of a Caffe fork holds, where the file does not say",
+    )
+    convert.add_argument(
+        "--num_classes", type=int, help="for a start from torchvision's VGG-16"
+    )
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    from deconvnet.convert import convert
+
+    written = convert(
+        arguments.source,
+        arguments.model,
+        arguments.out,
+        batch_norm=arguments.batch_norm,
+        num_classes=arguments.num_classes,
+    )
+    print(f"The weights are in {written}.")
 
 
 def _add_demo(command: Command) -> None:
@@ -328,6 +368,20 @@ def _predictor(arguments: argparse.Namespace, checkpoint: str | None = None) -> 
         precision=arguments.precision,
         device=arguments.device,
     )
+
+
+def _add_layout(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", help="layout of the folder, where it is not recognised")
+    parser.add_argument(
+        "--mask_values",
+        type=_numbers,
+        metavar="A,B",
+        help="for plain folders: the number in the masks for each class, such as 0,255",
+    )
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

@@ -1,25 +1,24 @@
 """The first run: two small networks learn drawn pictures, and a page shows what they see."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deconvnet import draw, page
-from deconvnet.checkpoint import load_state
 from deconvnet.data import Dataset, open_dataset
-from deconvnet.errors import UserError
+from deconvnet.errors import DataError
 from deconvnet.evaluate import Evaluation, evaluate
 from deconvnet.files import write_text
 from deconvnet.predict import Predictor, load
 from deconvnet.progress import say
 from deconvnet.recipe import Recipe
-from deconvnet.train import train
+from deconvnet.train import carry_out, prepare
 
 SIDE = 193
 """Pixels of the pictures: DeconvNet's least, so that its fc6 sees all of one at once."""
 
 SHARED = Recipe(
-    data=f"scenes:size={SIDE},count=4000",
+    data=f"scenes:size={SIDE}",
     width=0.125,
     fc_channels=128,
     crop_size=SIDE,
@@ -77,34 +76,32 @@ def demo(out: str | Path, *, seed: int = 0, quiet: bool = False) -> Path:
     """
     out = Path(out)
     started = time.monotonic()
-    unseen = open_dataset(f"scenes:size={SIDE},count={SCORED}", "test")
+    unseen = open_dataset(f"scenes:size={SIDE},count={SCORED}", "val")
     trained = []
     for name, recipe in RECIPES.items():
         run = out / "runs" / name
         say(
             f"{TITLES[name]}: {recipe.steps} steps of {recipe.batch_size} pictures", quiet=quiet
         )
-        _train_once(recipe.with_settings({"seed": seed}), run, quiet=quiet)
-        predictor = load(run / "best")
-        evaluation = evaluate(predictor, unseen, quiet=quiet)
-        trained.append(Trained(TITLES[name], predictor, evaluation, run))
+        evaluation = _train_once(recipe.with_settings({"seed": seed}), run, unseen, quiet=quiet)
+        trained.append(Trained(TITLES[name], load(run / "best"), evaluation, run))
     index = out / "index.html"
     write_text(index, page.page("deconvnet: the demo", _body(trained, unseen, started)))
     return index
 
 
-def _train_once(recipe: Recipe, run: Path, *, quiet: bool) -> None:
+def _train_once(recipe: Recipe, run: Path, unseen: Dataset, *, quiet: bool) -> Evaluation:
     """Train, go on with what was interrupted, or keep what is done."""
     state_file = run / "state.pt"
     begun = state_file.exists()
-    if begun:
-        try:
-            if load_state(state_file)["step"] == recipe.steps and (run / "curve.png").exists():
-                say(f"{run} holds the trained network already", quiet=quiet)
-                return
-        except UserError:
-            begun = False
-    train(recipe, out=run, resume=begun, device="cpu", quiet=quiet)
+    if begun and (run / "curve.png").exists():
+        say(f"{run} holds the trained network already", quiet=quiet)
+        return evaluate(load(run / "best"), unseen, quiet=quiet)
+    job = replace(prepare(recipe, run, device="cpu", quiet=quiet), validation=unseen)
+    evaluation = carry_out(job, resume=begun)
+    if evaluation is None:
+        raise DataError("The demo has no pictures to score; this is a fault of the program.")
+    return evaluation
 
 
 def _body(trained: list[Trained], unseen: Dataset, started: float) -> list[str]:

@@ -329,7 +329,13 @@ class _OpenVino(nn.Module):
         example = torch.zeros(1, convolutions[0].in_channels, 224, 256)
         with warnings.catch_warnings(), torch.no_grad(), _SelectPooling():
             warnings.simplefilter("ignore")  # of tracing, about the checks of sizes
-            model = openvino.convert_model(network.float(), example_input=example)
+            try:
+                model = openvino.convert_model(network.float(), example_input=example)
+            except RuntimeError as error:
+                raise RecipeError(
+                    "OpenVINO cannot convert this network "
+                    f"({' '.join(str(error).split())[:200]}); use the engine 'torch'."
+                ) from error
         settings = {
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "INFERENCE_PRECISION_HINT": "f32",
@@ -346,11 +352,12 @@ class _OpenVino(nn.Module):
 
 
 class _SelectPooling(TorchFunctionMode):
-    """Lets `pool` compare the corners of its windows, as OpenVINO has no fast pooling with
-    indices, and no maximum of two sizes. Positions are then corners: 0 1 above, 2 3 below.
+    """Lets `pool` compare corners, for OpenVINO's pooling is slow where it gives indices.
+
+    Positions are then corners of a window: 0 and 1 above, 2 and 3 below.
     """
 
-    def __torch_function__(  # noqa: PLW3201  # torch's name
+    def __torch_function__(
         self,
         function: Callable[..., Any],
         types: Iterable[type],
@@ -361,7 +368,7 @@ class _SelectPooling(TorchFunctionMode):
         if kwargs.get("return_indices"):
             return _pool_by_corners(args[0])
         if function is torch.sym_max:
-            return torch.as_tensor(args[0]).clamp(min=args[1])
+            return torch.as_tensor(args[0]).clamp(min=args[1])  # OpenVINO knows no sym_max
         return function(*args, **kwargs)
 
 

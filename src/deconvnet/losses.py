@@ -77,7 +77,8 @@ def border_weights(
     height, width = instance_map.shape
     nearest = np.full((2, height, width), np.inf, dtype=np.float32)
     reach = int(np.ceil(4 * sigma))  # beyond it the weight is under 0.04 % of the largest
-    for number, place in enumerate(find_objects(instance_map), start=1):
+    places: list[tuple[slice, ...] | None] = find_objects(instance_map)  # None for unused ids
+    for number, place in enumerate(places, start=1):
         if place is None:
             continue
         rows, columns = (slice(max(part.start - reach, 0), part.stop + reach) for part in place)

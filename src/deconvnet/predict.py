@@ -102,7 +102,7 @@ class Predictor:
                 paper); 0 segments the picture as a whole.
             aggregate: How the maps of the proposals are joined.
             ensemble: A second network, whose maps are combined with these (section 4.4).
-            combine: mean of the probabilities, or product of the scores; none is as in protocol.
+            combine: mean of probabilities, or product of scores; none: as the protocol has it.
             crf: Refine with the dense CRF.
             protocol: Follow the paper, or the authors' released code where it differs.
             tile: Side in pixels of overlapping tiles, for pictures larger than that; none takes
@@ -290,8 +290,8 @@ def _rescaled(image: Image, factor: float) -> Image:
 def _tile_spans(length: int, side: int) -> Iterator[tuple[slice, slice]]:
     """Spans of tiles along one side, and of what each decides: all of it, once.
 
-    >>> [(tile.start, tile.stop, inner.start, inner.stop) for tile, inner in _tile_spans(20, 12)]
-    [(0, 12, 0, 10), (8, 20, 10, 20)]
+    >>> [(tile.stop, inner.stop) for tile, inner in _tile_spans(20, 12)]
+    [(12, 10), (20, 20)]
     """
     if length <= side:
         yield slice(0, length), slice(0, length)

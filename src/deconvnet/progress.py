@@ -108,7 +108,7 @@ def say(line: str, *, quiet: bool = False) -> None:
 def duration(seconds: float) -> str:
     """Time in the largest two units.
 
-    >>> duration(125)
+    >>> duration(125.0)
     '2 min 5 s'
     """
     whole = round(seconds)

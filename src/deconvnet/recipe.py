@@ -1,10 +1,9 @@
-"""Everything that decides a training run: one flat, frozen value, in YAML and on the command line.
+"""Everything that decides a training run: one flat, frozen value, in YAML or as options.
 
 The docstring under each setting is its help text (`deconvnet train --help`).
 """
 
 import ast
-import difflib
 import inspect
 import itertools
 import types
@@ -17,8 +16,7 @@ from typing import Any, Literal
 
 import yaml
 
-from deconvnet.errors import RecipeError
-
+from deconvnet.errors import RecipeError, did_you_mean
 
 _COUNT = (1, float("inf"), "be at least 1")
 _POSITIVE = (5e-324, 1e308, "be above 0")
@@ -59,7 +57,7 @@ class Recipe:
     """How the decoder unpools (deconvnet, segnet): switches, nails, nearest, average, bilinear,
     subpixel or transposed; none means as published, by switches."""
     batch_norm: bool | None = None
-    """Batch normalisation where the publication has none (U-Net, FCN); none means as published."""
+    """Batch normalisation in U-Net and the FCNs; they were published without it, as is none."""
     dropout: float | None = None
     """Share of activations dropped, for networks that have dropout; none means as published."""
     bn_eps: float | None = None
@@ -67,7 +65,7 @@ class Recipe:
     init: Literal["published", "he"] | None = None
     """Random start of DeconvNet's decoder: N(0, 0.01) as published, or He et al. 2015."""
     start_from: str | None = None
-    """Weights to start from: a checkpoint or a VGG-16 file of torchvision; none: from scratch."""
+    """Weights to start from: a checkpoint or torchvision's VGG-16 file; none: from scratch."""
 
     # the data
     data: str = "scenes"
@@ -237,11 +235,8 @@ def setting_named(key: str) -> str:
     known = [field.name for field in fields(Recipe)]
     if name in known:
         return name
-    near = difflib.get_close_matches(name, known, n=1)
-    advice = (
-        f"did you mean '{near[0]}'?" if near else "`deconvnet train --help` lists them all."
-    )
-    raise RecipeError(f"There is no setting '{key}'; {advice}")
+    advice = did_you_mean(name, known).strip() or "`deconvnet train --help` lists them all."
+    raise RecipeError(f"There is no setting '{key}'. {advice}")
 
 
 @cache

@@ -570,7 +570,7 @@ def _statistics_batches(stage: Job, predictor: Predictor, name: str) -> Iterator
     rng = np.random.default_rng([recipe.seed, BN_BATCHES])
     order = rng.permutation(len(windows))
     count = min(BN_BATCHES, -(-len(windows) // BN_BATCH))
-    for turn in tracked(range(count), f"batch norm of {name}/", count, quiet=stage.quiet):
+    for turn in tracked(range(count), f"batch norm of {name}", count, quiet=stage.quiet):
         places = np.arange(turn * BN_BATCH, (turn + 1) * BN_BATCH) % len(order)
         images = []
         for row in order[places]:

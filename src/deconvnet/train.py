@@ -46,7 +46,7 @@ from deconvnet.files import write_text, written_whole
 from deconvnet.kernels.allocator import tune_allocator
 from deconvnet.metrics import ConfusionMatrix
 from deconvnet.models.vgg import load_vgg16
-from deconvnet.predict import Predictor
+from deconvnet.predict import Predictor, find_device
 from deconvnet.progress import ProgressBar, duration, say
 from deconvnet.recipe import Recipe
 from deconvnet.solver import build_optimizer, rate_factor, update_average
@@ -199,8 +199,9 @@ def prepare(
         UserError: If something does not do.
     """
     tune_allocator()
-    training = open_dataset(recipe.data, "train", format=recipe.format)
-    validation = _validation(recipe)
+    find_device(device)
+    training = _open(recipe, "train")
+    validation = _validation(recipe, quiet=quiet)
     _check_data(training, validation)
     config = Config(
         model=recipe.model,
@@ -519,12 +520,27 @@ def _peak_memory() -> float:
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
 
 
-def _validation(recipe: Recipe) -> Dataset | None:
+def _open(recipe: Recipe, split: str) -> Dataset:
+    """A split of the recipe's data set.
+
+    Raises:
+        RecipeError: If mask_values are no numbers.
+    """
+    given = recipe.mask_values
+    if given is not None and not all(value.strip().isdecimal() for value in given.split(",")):
+        raise RecipeError(
+            f"mask_values is '{given}'; give the number of each class, such as 0,255."
+        )
+    values = None if given is None else [int(value) for value in given.split(",")]
+    return open_dataset(recipe.data, split, format=recipe.format, mask_values=values)
+
+
+def _validation(recipe: Recipe, *, quiet: bool) -> Dataset | None:
     """The val split, or none where the data set has none."""
     try:
-        return open_dataset(recipe.data, "val", format=recipe.format)
+        return _open(recipe, "val")
     except DataError as error:
-        say(f"Training goes on without scores on val: {error}")
+        say(f"Training goes on without scores on val: {error}", quiet=quiet)
         return None
 
 

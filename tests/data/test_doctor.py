@@ -1,4 +1,3 @@
-import json
 
 import numpy as np
 import pytest
@@ -87,7 +86,7 @@ def test_a_single_class_is_an_error(tmp_path):
 def test_a_report_tells_all(tree):
     report = examine(tree)
     assert report.can_train
-    content = json.loads(report.to_json())
+    content = report.to_json()
     assert content["splits"]["train"]["pictures"] + content["splits"]["val"]["pictures"] == 10
     assert set(content["median_frequency_weights"]) == set(content["classes"])
     text = report.to_text()
@@ -109,7 +108,7 @@ def test_wrong_class_files_are_reported_not_raised(tree):
     (tree / "classes.txt").write_text("a\na\n")
     report = examine(tree)
     assert [problem.severity for problem in report.problems] == ["error"]
-    assert json.loads(report.to_json())["can_train"] is False
+    assert report.to_json()["can_train"] is False
     with pytest.raises(DataError, match="There is no data set"):
         examine(tree / "absent")
 

@@ -1,6 +1,5 @@
 """What is wrong with a data set, found before training starts; and what its classes weigh."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -73,8 +72,8 @@ class Report:
         """Whether training could start."""
         return not any(problem.severity == "error" for problem in self.problems)
 
-    def to_json(self) -> str:
-        """Everything as JSON."""
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain values."""
         names = self.classes.names if self.classes else ()
         splits: dict[str, Any] = {
             split: {
@@ -86,7 +85,7 @@ class Report:
             for split, statistics in self.statistics.items()
         }
         weights = self._weights()
-        content = {
+        return {
             "data": self.data,
             "can_train": self.can_train,
             "classes": list(names),
@@ -94,7 +93,6 @@ class Report:
             "median_frequency_weights": None if weights is None else _by_name(names, weights),
             "problems": [problem._asdict() for problem in self.problems],
         }
-        return json.dumps(content, indent=2)
 
     def to_text(self) -> str:
         """A verdict for people, the problems, and a table of the classes."""

@@ -78,7 +78,7 @@ def _compiled(source: Path) -> Path:
 
 def _output(command: list[str]) -> str:
     """What a command prints."""
-    done = subprocess.run(  # noqa: S603: a compiler found on the PATH, no shell
+    done = subprocess.run(  # noqa: S603 - a compiler found on the PATH, no shell
         command, check=True, capture_output=True, text=True, timeout=COMPILE_SECONDS
     )
     return done.stdout
