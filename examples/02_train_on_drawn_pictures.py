@@ -14,7 +14,7 @@ def main(steps="60", out="runs/drawn"):
         model="unet",
         width=1 / 16,  # 1 is the published network
         batch_norm=True,
-        data="scenes:size=64,count=60",  # or a folder with images/ and masks/
+        data="scenes:size=64,count=24",  # or a folder with images/ and masks/
         crop_size=64,
         scale_range=(1.0, 1.0),
         steps=int(steps),

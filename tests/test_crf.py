@@ -71,8 +71,12 @@ def test_real_pictures_get_the_labels_of_pydensecrf(normalization, shared_data):
     pytest.importorskip("pydensecrf", reason="the extra 'oracles' is not installed")
     folder = shared_data / "voc2012"
     for label_file in sorted((folder / "SegmentationClass").glob("*.png"))[:2]:
-        image = np.asarray(Image.open(folder / "JPEGImages" / f"{label_file.stem}.jpg"))
-        labels = np.asarray(Image.open(label_file).resize((12, 9)).resize(image.shape[1::-1]))
+        corner = (0, 0, 250, 200)
+        photo = Image.open(folder / "JPEGImages" / f"{label_file.stem}.jpg").crop(corner)
+        image = np.asarray(photo)
+        labels = np.asarray(
+            Image.open(label_file).crop(corner).resize((12, 9)).resize(photo.size)
+        )
         _, probabilities = drawn_case(*image.shape[:2], num_classes=21)
         probabilities = probabilities + 0.4 * (labels == np.arange(21).reshape(-1, 1, 1))
         probabilities = (probabilities / probabilities.sum(axis=0)).astype(np.float32)
@@ -146,7 +150,7 @@ def test_the_native_kernel_agrees_with_the_plain_code(num_classes, monkeypatch):
     plain_sums = crf._lattice_filter(features, 1.0, "none")(values)
     plain_refined = refine(image, probabilities, iterations=5, bilateral=(20, 40, 5))
     assert np.array_equal(native_sums, plain_sums)  # to the bit
-    np.testing.assert_allclose(native_refined, plain_refined, atol=1e-4)
+    np.testing.assert_allclose(native_refined, plain_refined, atol=1e-3)
     assert np.array_equal(native_refined.argmax(axis=0), plain_refined.argmax(axis=0))
 
 
@@ -237,10 +241,10 @@ def test_logits_and_broken_numbers_are_refused_in_words(value):
     ("setting", "message"),
     [
         ({"iterations": -1}, "-1 iterations; it takes 0 or more"),
-        ({"gaussian": (0, 3)}, "sigmas must be above 0"),
+        ({"gaussian": (0, 3)}, "sigmas must be 0.001 or above"),
         ({"bilateral": (20, 3, -5)}, "weights 0 .* or above"),
-        ({"bilateral": (20, float("nan"), 5)}, "sigmas must be above 0"),
-        ({"bilateral": (1e-5, 1e-5, 5)}, "use larger sigmas"),
+        ({"bilateral": (20, float("nan"), 5)}, "sigmas must be 0.001 or above"),
+        ({"bilateral": (1e-3, 1e-3, 5)}, "use larger sigmas"),
         ({"normalization": "after"}, "no normalization 'after'; use 'none' or 'symmetric'"),
     ],
 )

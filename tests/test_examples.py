@@ -47,7 +47,7 @@ def test_a_picture_is_segmented(example, tmp_path):
 
 def test_a_network_is_trained_and_scored(example, tmp_path):
     shown = example("02_train_on_drawn_pictures.py", "2", "run")
-    assert "60 pictures of split val" in shown
+    assert "24 pictures of split val" in shown
     assert (tmp_path / "run" / "best" / "model.safetensors").is_file()
 
 

@@ -3,10 +3,11 @@
 Every pixel is joined to every other by two Potts terms: a Gaussian one of position (smooth) and
 a bilateral one of position and colour (follow edges). Mean field needs, per iteration, one
 Gaussian filter of the probabilities for each; the permutohedral lattice does it in time linear
-in the pixels, here as products of sparse matrices, so that no compiler is needed.
+in the pixels, here as products of sparse matrices, so that no compiler is needed (where there is
+one, `kernels/crf.cpp` takes over the products).
 
 Sources: Krähenbühl & Koltun 2011 (the CRF and its mean field, algorithm 1); Adams, Baek & Davis
-2010 (the lattice, sections 3 and 4).
+2010 (the lattice).
 """
 
 import ctypes
@@ -84,7 +85,7 @@ def refine(
 
 
 class LatticeFilter(NamedTuple):
-    """A Gaussian filter of scattered points: splat, blur, slice (Adams et al., figure 3)."""
+    """A Gaussian filter of scattered points: splat, blur, slice (Adams et al. 2010)."""
 
     splat: sparse.csr_array
     """(M, N): spreads each of N pixels over the corners of its simplex, M corners in all."""
@@ -161,8 +162,7 @@ def _enclosing_simplices(
     Raises:
         RecipeError: The sigmas are so small that a key would not fit 63 bits.
 
-    Source: Adams et al. 2010, section 4.1 and its figure 4 (the embedding, and rounding to the
-    nearest remainder-0 point).
+    Source: Adams et al. 2010 (rounding to the nearest remainder-0 point, and the ranks).
     """
     dimensions = features.shape[1]
     period = dimensions + 1
@@ -209,7 +209,7 @@ def _embedding(dimensions: int) -> Float32[np.ndarray, "corners d"]:
     """The orthogonal map from R^d onto the plane of the lattice, scaled for its blur.
 
     Two thirds: splat, blur and slice together have a variance of 2/3 (d + 1)^2 in lattice units
-    (Adams et al. 2010, section 3.1).
+    (Adams et al. 2010).
     """
     basis = np.triu(np.ones((dimensions + 1, dimensions)))
     for column in range(dimensions):
@@ -321,10 +321,12 @@ def _check_settings(
         )
     sigmas = (gaussian[0], *bilateral[:2])
     weights = (gaussian[1], bilateral[2])
-    if not (np.isfinite([*sigmas, *weights]).all() and min(sigmas) > 0 and min(weights) >= 0):
+    if not (
+        np.isfinite([*sigmas, *weights]).all() and min(sigmas) >= 1e-3 and min(weights) >= 0
+    ):
         raise RecipeError(
-            f"the CRF was given gaussian={gaussian} and bilateral={bilateral}; "
-            "sigmas must be above 0, and weights 0 (which switches a kernel off) or above."
+            f"the CRF was given gaussian={gaussian} and bilateral={bilateral}; sigmas "
+            "must be 0.001 or above, and weights 0 (which switches a kernel off) or above."
         )
     if normalization not in ("none", "symmetric"):
         raise RecipeError(

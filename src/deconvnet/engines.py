@@ -24,6 +24,7 @@ from torch.overrides import TorchFunctionMode
 
 from deconvnet.errors import MissingExtraError, RecipeError, UserError, did_you_mean
 from deconvnet.kernels.allocator import tune_allocator
+from deconvnet.layers.bilinear import BilinearUpsampling, bilinear_kernel
 from deconvnet.layers.unpooling import Switches, Unpooling
 from deconvnet.shapes import Features, Float, ImageBatch
 
@@ -63,10 +64,10 @@ def accelerate(
     >>> accelerate(network)(torch.zeros(2, 3, 5, 7)).shape
     torch.Size([2, 4, 5, 7])
     """
-    if engine not in _ENGINES:
+    if engine not in ENGINES:
         raise RecipeError(
-            f"there is no engine '{engine}'; the engines are {', '.join(_ENGINES)}."
-            + did_you_mean(engine, _ENGINES)
+            f"there is no engine '{engine}'; the engines are {', '.join(ENGINES)}."
+            + did_you_mean(engine, ENGINES)
         )
     if precision != "fp32":
         raise RecipeError(
@@ -77,7 +78,7 @@ def accelerate(
             "this network is accelerated already; give the one that it was made from."
         )
     tune_allocator()
-    return Accelerated(_ENGINES[engine](network))
+    return Accelerated(ENGINES[engine](network))
 
 
 class Accelerated(nn.Module):
@@ -301,21 +302,55 @@ class _Unpooling(nn.Module):
         )
 
 
+class Convertible(nn.Module):
+    """A twin of a network that other engines can take over: no pooling with indices.
+
+    They compare the corners of each window instead, for OpenVINO's pooling is slow where it
+    gives indices, and ONNX's unpooling is known to few. To be traced; sizes stay free.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = _rewritten(network, _convertible)
+
+    def forward(self, images: ImageBatch) -> Float[Tensor, "n k logits_h logits_w"]:
+        """Give the same logits."""
+        with _SelectPooling():
+            logits: Tensor = self.network(images)
+            return logits
+
+
+def _convertible(module: nn.Module) -> nn.Module:
+    """A module that others run well; no branch on a size, for tracing takes but one."""
+    if type(module) is nn.ConvTranspose2d and _is_padded_convolution(module):
+        return _as_convolution(module)
+    if isinstance(module, Unpooling) and module.kind == "switches":
+        return _SelectUnpooling()
+    if isinstance(module, BilinearUpsampling):
+        return _BilinearUpsampling(module.factor)
+    return module
+
+
 def _openvino_engine(network: nn.Module) -> nn.Module:
     try:
         import openvino
     except ImportError:
         raise MissingExtraError("the engine 'openvino'", "openvino") from None
-    return _OpenVino(_rewritten(network, _convertible), openvino)
+    return _OpenVino(Convertible(network).float(), openvino)
 
 
-def _convertible(module: nn.Module) -> nn.Module:
-    """A module that OpenVINO runs well; no branch on a size, for tracing takes but one."""
-    if type(module) is nn.ConvTranspose2d and _is_padded_convolution(module):
-        return _as_convolution(module)
-    if isinstance(module, Unpooling) and module.kind == "switches":
-        return _SelectUnpooling()
-    return module
+class _BilinearUpsampling(nn.Module):
+    """The layer of that name by a kernel whose shape does not depend on the features."""
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        self.kernel = nn.Buffer(bilinear_kernel(2 * factor)[None, None])
+
+    def forward(self, features: Features) -> Float[Tensor, "n c big_h big_w"]:
+        planes = features.flatten(0, 1)[:, None]
+        grown = F.conv_transpose2d(planes, self.kernel, stride=self.factor)
+        return grown.view(*features.shape[:2], *grown.shape[2:])
 
 
 class _OpenVino(nn.Module):
@@ -327,11 +362,11 @@ class _OpenVino(nn.Module):
         dropouts = [step for step in network.modules() if isinstance(step, nn.Dropout)]
         self.dropouts = nn.ModuleList(dropouts)
         example = torch.zeros(1, convolutions[0].in_channels, 224, 256)
-        with warnings.catch_warnings(), torch.no_grad(), _SelectPooling():
+        with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of tracing, about the checks of sizes
             try:
-                model = openvino.convert_model(network.float(), example_input=example)
-            except RuntimeError as error:
+                model = openvino.convert_model(network, example_input=example)
+            except Exception as error:  # of many kinds, none of them our own
                 raise RecipeError(
                     "OpenVINO cannot convert this network "
                     f"({' '.join(str(error).split())[:200]}); use the engine 'torch'."
@@ -352,10 +387,7 @@ class _OpenVino(nn.Module):
 
 
 class _SelectPooling(TorchFunctionMode):
-    """Lets `pool` compare corners, for OpenVINO's pooling is slow where it gives indices.
-
-    Positions are then corners of a window: 0 and 1 above, 2 and 3 below.
-    """
+    """Makes `pool` compare corners. Positions then are 0 and 1 above, 2 and 3 below."""
 
     def __torch_function__(
         self,
@@ -401,7 +433,8 @@ class _SelectUnpooling(nn.Module):
         return plane[:, :, :height, :width]
 
 
-_ENGINES: dict[str, Callable[[nn.Module], nn.Module]] = {
+ENGINES: dict[str, Callable[[nn.Module], nn.Module]] = {
     "torch": _torch_engine,
     "openvino": _openvino_engine,
 }
+"""What can run a network, by name."""

@@ -109,8 +109,8 @@ def _edge_boxes(image: Image, max_boxes: int) -> tuple[BoxArray, BoxScores]:
 def _selective_search(image: Image, max_boxes: int) -> tuple[BoxArray, BoxScores]:
     """Selective search in its fast mode.
 
-    Source: Uijlings et al. 2013; the order as in its section 4.3, place times a random number,
-    which OpenCV draws afresh each time and we from a fixed seed; differs: a shrunk picture.
+    Source: Uijlings et al. 2013; the order is theirs, place by size times a random number, which
+    OpenCV draws afresh each time and we from a fixed seed; differs: a shrunk picture.
     """
     segmentation = _opencv("Selective search").ximgproc.segmentation
     small, scale = _shrink(image)
@@ -232,7 +232,7 @@ def clip(boxes: BoxArray, height: int, width: int) -> BoxArray:
 def enlarge(boxes: BoxArray, factor: int | float = 1.2) -> BoxArray:
     """Boxes with the same centre and sides this many times as long; they may pass the border.
 
-    Source: the paper's context margin (section 4.2 there says 1.2 times).
+    Source: the context margin of the published training, 1.2 times.
 
     >>> enlarge(np.float32([[10, 10, 20, 30]]), 2)
     array([[ 5.,  0., 25., 40.]], dtype=float32)
@@ -244,7 +244,7 @@ def enlarge(boxes: BoxArray, factor: int | float = 1.2) -> BoxArray:
 def square(boxes: BoxArray) -> BoxArray:
     """Squares of each box's longer side, with the same centre; they may pass the border.
 
-    Source: the authors' list of training windows (SPEC: four of its lines are squares).
+    Source: the authors' list of training windows (squares, with negative corners).
 
     >>> square(np.float32([[10, 10, 20, 30]]))
     array([[ 5., 10., 25., 30.]], dtype=float32)
@@ -336,8 +336,7 @@ def crop(
 
     The same as padding the picture with 0, cutting and resizing, without the padded picture.
 
-    Source: SPEC of the release: a window is warped to a square, padded before the mean is
-    subtracted.
+    Source: the authors' window data layer, which pads before it subtracts the mean.
 
     Args:
         image: (H, W, 3) RGB.
@@ -420,8 +419,8 @@ def paste(
     Raises:
         RecipeError: There is no such way to merge, or "mean" came without counts.
 
-    Source: SPEC 1.5, steps 3 and 4; differs: windows are clipped in place of a padded canvas,
-    and without the release's shift by one pixel.
+    Source: the authors' inference code; differs: windows are clipped in place of a padded
+    canvas, and without the release's shift by one pixel.
     """
     if how not in ("max", "mean"):
         raise RecipeError(f"windows cannot be merged by {how!r}; use 'max' or 'mean'.")

@@ -14,6 +14,7 @@ Source: Noh, Hong & Han 2015, section 4; lists and solvers of the release (SPEC,
 """
 
 import csv
+import filecmp
 import hashlib
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -533,12 +534,15 @@ def _run_stage(stage: Job, *, resume: bool) -> None:
 
 def _finish(job: Job, second: Job) -> Evaluation | None:
     """Write best/ and last/, batch norm's statistics taken anew, the curve and the scores."""
-    for name in ("last", "best"):
-        trained = load_checkpoint(second.out / name)
+    files = [second.out / name / "model.safetensors" for name in ("last", "best")]
+    alike = filecmp.cmp(*files, shallow=False)
+    for names in (("last", "best"),) if alike else (("last",), ("best",)):
+        trained = load_checkpoint(second.out / names[0])
         network = trained.network.to(job.fabric.device)
         predictor = Predictor(network, trained.config, job.fabric.device)
-        reestimate_batch_norm(network, _statistics_batches(second, predictor, name))
-        save_checkpoint(job.out / name, network, job.config)
+        reestimate_batch_norm(network, _statistics_batches(second, predictor))
+        for name in names:
+            save_checkpoint(job.out / name, network, job.config)
     log = _joined_log(job)
     write_table(job.out / "log.csv", log)
     with written_whole(job.out / "curve.png") as temporary:
@@ -559,18 +563,20 @@ def _finish(job: Job, second: Job) -> Evaluation | None:
     return evaluation
 
 
-def _statistics_batches(stage: Job, predictor: Predictor, name: str) -> Iterator[Tensor]:
+def _statistics_batches(stage: Job, predictor: Predictor) -> Iterator[Tensor]:
     """The batches from which batch norm's statistics are taken: middles of training windows.
 
-    As many as go through the list once, and the release's 501 at most, each of 28.
+    501 of 28 as in the release, but no more than go through the list once, nor than training
+    saw: after a short run the pass would take longer than the training.
     """
     if not any(isinstance(m, nn.BatchNorm2d) for m in predictor.network.modules()):
         return
     recipe, windows = stage.recipe, stage.training
     rng = np.random.default_rng([recipe.seed, BN_BATCHES])
     order = rng.permutation(len(windows))
-    count = min(BN_BATCHES, -(-len(windows) // BN_BATCH))
-    for turn in tracked(range(count), f"batch norm of {name}", count, quiet=stage.quiet):
+    seen = min(len(windows), recipe.steps * stage.pictures_per_step)
+    count = min(BN_BATCHES, -(-seen // BN_BATCH))
+    for turn in tracked(range(count), "batch norm", count, quiet=stage.quiet):
         places = np.arange(turn * BN_BATCH, (turn + 1) * BN_BATCH) % len(order)
         images = []
         for row in order[places]:

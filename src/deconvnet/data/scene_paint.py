@@ -80,6 +80,8 @@ def draw_scene(
     *,
     extent: tuple[float, float] = (0.07, 1.05),
     max_objects: int = 9,
+    hints: tuple[Color, ...] = (),
+    hinted: float = 0.0,
 ) -> Drawn:
     """Draw one picture with its label map and instance map.
 
@@ -88,6 +90,8 @@ def draw_scene(
         shape: Height and width in pixels.
         extent: Least and largest diameter of the objects, as shares of the shorter side.
         max_objects: At least two are drawn, if this allows it.
+        hints: A colour for each kind of object, RGB from 0 to 1.
+        hinted: Share of the objects that wear that colour, 0 to 1.
     """
     canvas = _Canvas(
         np.empty((3, *shape), np.float32),
@@ -105,7 +109,9 @@ def draw_scene(
     radii = 0.5 * min(shape) * extent[0] * (extent[1] / extent[0]) ** place
     order = np.argsort(-radii * rng.uniform(0.5, 1, size=count))  # mostly the large ones behind
     for number, radius in enumerate(radii[order].tolist(), start=1):
-        _paint_object(canvas, rng, radius, number)
+        kind = int(rng.integers(len(OUTLINES)))
+        hint = hints[kind] if hinted > 0 and rng.random() < hinted else None
+        _paint_object(canvas, rng, kind, radius, number, hint)
     for _ in range(rng.integers(0, 3)):
         _paint_clutter(canvas, rng)
     _light_up(canvas, rng, grain[::-1, ::-1])
@@ -157,10 +163,14 @@ def _paint_clutter(canvas: _Canvas, rng: np.random.Generator) -> None:
 
 
 def _paint_object(
-    canvas: _Canvas, rng: np.random.Generator, radius: float, number: int
+    canvas: _Canvas,
+    rng: np.random.Generator,
+    kind: int,
+    radius: float,
+    number: int,
+    hint: Color | None,
 ) -> None:
     height, width = canvas.label_map.shape
-    kind = int(rng.integers(len(OUTLINES)))
     pattern = OWN_PATTERNS[kind]
     if pattern not in _SPOTTED and rng.random() > _OWN_PATTERN:
         pattern = PATTERNS[rng.integers(len(PATTERNS))]
@@ -175,7 +185,10 @@ def _paint_object(
         row=float(rng.uniform(inset_rows, height - inset_rows)),
         column=float(rng.uniform(inset_columns, width - inset_columns)),
         angle=float(rng.uniform(-0.6, 0.6) if upright else rng.uniform(0, 2 * math.pi)),
-        colors=(_jittered(canvas.colors[first], rng), _jittered(canvas.colors[second], rng)),
+        colors=(
+            _jittered(canvas.colors[first] if hint is None else hint, rng),
+            _jittered(canvas.colors[second], rng),
+        ),
     )
     _paint(canvas, thing, label=kind + 1, number=number)
 
