@@ -1,7 +1,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: demo test setup test-all format lint types examples golden docs bench check clean
+.PHONY: demo test setup test-all format lint types check docs bench
 
 demo: ## Set everything up, then run the main job on drawn pictures; open demo/index.html
 	@$(PYTHON) scripts/set_up.py core
@@ -16,7 +16,7 @@ setup: ## Set everything up, for work on the code
 
 test-all: ## The long tier too; needs a C++ compiler
 	@$(PYTHON) scripts/set_up.py all
-	@$(RUN) -m pytest -m ""
+	@$(RUN) -m pytest -m "not gpu"
 
 format: setup
 	@$(RUN) -m ruff format src tests scripts examples
@@ -31,6 +31,9 @@ types: setup
 	@$(RUN) -m mypy
 
 check: lint types test ## What a change must pass
+
+docs: setup ## The site, in site/
+	@$(RUN) -m mkdocs build --strict --quiet
 
 bench: setup ## Measure this machine; takes minutes
 	@$(RUN) -m deconvnet bench

@@ -27,7 +27,8 @@ EXTRAS = {
 NEEDED_GB = {"core": 2, "test": 5, "all": 6}
 
 
-def main():
+def main() -> None:
+    """Set up what the one argument names; quick when nothing has changed."""
     if len(sys.argv) != 2 or sys.argv[1] not in EXTRAS:
         sys.exit("Usage: set_up.py core|test|all")
     task = sys.argv[1]
@@ -59,25 +60,28 @@ def main():
     stamp.write_text(fingerprint)
 
 
-def install_torch():
+def install_torch() -> None:
     """Take the build of torch without CUDA wherever there is one: PyPI's own is several GB."""
-    if works([str(PYTHON), "-c", "import torch; assert torch.__version__.startswith('2.13.0')"]):
+    if works(
+        [str(PYTHON), "-c", "import torch; assert torch.__version__.startswith('2.13.0')"]
+    ):
         return
     say("installing " + TORCH)
-    if works(pip_command("--no-index", "--no-deps", TORCH), quiet=True):
+    if works(pip_command("--no-index", "--no-deps", TORCH)):
         return  # a wheel lies on this machine, where PIP_FIND_LINKS says
     has_gpu = shutil.which("nvidia-smi") is not None
     from_project = pip_command("--no-deps", "--index-url", CPU_WHEELS, "--retries", "1", TORCH)
-    if not has_gpu and works(from_project, quiet=True):
+    if not has_gpu and works(from_project):
         return
     pip(TORCH)
 
 
-def pip_command(*arguments):
+def pip_command(*arguments: str) -> list:
+    """The words of a call of pip in the environment."""
     return [str(PYTHON), "-m", "pip", "install", "--quiet", *arguments]
 
 
-def pip(*arguments):
+def pip(*arguments: str) -> None:
     """Install, or say what failed and stop."""
     if subprocess.call(pip_command(*arguments)) != 0:
         sys.exit(
@@ -86,12 +90,13 @@ def pip(*arguments):
         )
 
 
-def works(command, quiet=True):
-    out = subprocess.DEVNULL if quiet else None
-    return subprocess.call(command, stdout=out, stderr=out) == 0
+def works(command: list) -> bool:
+    """Whether a command ends well; its words are not shown."""
+    return subprocess.call(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
 
 
-def say(line):
+def say(line: str) -> None:
+    """Tell where the set-up is."""
     print("set-up: " + line, flush=True)
 
 

@@ -95,6 +95,7 @@ def _parser() -> _Parser:
     _add_describe(command)
     _add_check_data(command)
     _add_convert(command)
+    _add_bench(command)
     _add_demo(command)
     return parser
 
@@ -314,6 +315,44 @@ def _convert(arguments: argparse.Namespace) -> None:
         num_classes=arguments.num_classes,
     )
     print(f"The weights are in {written}.")
+
+
+def _add_bench(command: Command) -> None:
+    bench = command(
+        "bench", _bench, "measure how fast this machine is, and how fast we are on it"
+    )
+    bench.add_argument(
+        "what",
+        nargs="?",
+        default="all",
+        metavar="WHAT",
+        help="machine, inference, training, loading, startup, proposals, crf or all",
+    )
+    add = bench.add_argument
+    add("--networks", metavar="A,B", help="networks to time (default: one of each kind)")
+    add(
+        "--width",
+        type=float,
+        default=0.25,
+        help="scale of their channel counts; 1 as published",
+    )
+    add("--size", type=int, default=224, help="side of the pictures in pixels")
+    add(
+        "--data",
+        default="scenes",
+        metavar="DATA",
+        help="data set with instances, for proposals",
+    )
+    _add_json(bench)
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    from deconvnet.bench import NETWORKS, Settings, run
+
+    networks = tuple(arguments.networks.split(",")) if arguments.networks else NETWORKS
+    settings = Settings(arguments.width, arguments.size, arguments.data, networks)
+    report = run(arguments.what, settings, quiet=arguments.quiet)
+    _print_result(arguments.json, report.to_json(), report.to_text())
 
 
 def _add_demo(command: Command) -> None:

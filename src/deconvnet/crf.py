@@ -3,8 +3,8 @@
 Every pixel is joined to every other by two Potts terms: a Gaussian one of position (smooth) and
 a bilateral one of position and colour (follow edges). Mean field needs, per iteration, one
 Gaussian filter of the probabilities for each; the permutohedral lattice does it in time linear
-in the pixels, here as products of sparse matrices, so that no compiler is needed (where there is
-one, `kernels/crf.cpp` takes over the products).
+in the pixels, here as products of sparse matrices, so that no compiler is needed (where there
+is one, `kernels/crf.cpp` takes over the products).
 
 Sources: Krähenbühl & Koltun 2011 (the CRF and its mean field, algorithm 1); Adams, Baek & Davis
 2010 (the lattice).

@@ -109,8 +109,8 @@ def _edge_boxes(image: Image, max_boxes: int) -> tuple[BoxArray, BoxScores]:
 def _selective_search(image: Image, max_boxes: int) -> tuple[BoxArray, BoxScores]:
     """Selective search in its fast mode.
 
-    Source: Uijlings et al. 2013; the order is theirs, place by size times a random number, which
-    OpenCV draws afresh each time and we from a fixed seed; differs: a shrunk picture.
+    Source: Uijlings et al. 2013; the order is theirs, place by size times a random number,
+    which OpenCV draws afresh and we from a fixed seed; differs: a shrunk picture.
     """
     segmentation = _opencv("Selective search").ximgproc.segmentation
     small, scale = _shrink(image)

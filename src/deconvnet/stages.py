@@ -534,8 +534,8 @@ def _run_stage(stage: Job, *, resume: bool) -> None:
 
 def _finish(job: Job, second: Job) -> Evaluation | None:
     """Write best/ and last/, batch norm's statistics taken anew, the curve and the scores."""
-    files = [second.out / name / "model.safetensors" for name in ("last", "best")]
-    alike = filecmp.cmp(*files, shallow=False)
+    last, best_weights = (second.out / n / "model.safetensors" for n in ("last", "best"))
+    alike = filecmp.cmp(last, best_weights, shallow=False)
     for names in (("last", "best"),) if alike else (("last",), ("best",)):
         trained = load_checkpoint(second.out / names[0])
         network = trained.network.to(job.fabric.device)
