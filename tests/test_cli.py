@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import tarfile
 
 import numpy as np
 import PIL.Image
@@ -11,7 +12,16 @@ from deconvnet.cli import main
 from deconvnet.data.scenes import SCENES
 from deconvnet.recipe import Recipe, setting_docs
 
-COMMANDS = ("train", "evaluate", "predict", "describe", "check-data", "convert", "demo")
+COMMANDS = (
+    "train",
+    "evaluate",
+    "predict",
+    "describe",
+    "check-data",
+    "convert",
+    "download",
+    "demo",
+)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +108,21 @@ def test_predict_writes_masks_overlays_legend_and_shares(checkpoint, tmp_path, c
     shares = (out / "shares.csv").read_text().splitlines()
     assert shares[0] == "picture," + ",".join(SCENES.names)
     assert sum(map(float, shares[1].split(",")[1:])) == pytest.approx(1, abs=1e-4)
+
+
+def test_predict_packs_a_voc_submission(checkpoint, tmp_path):
+    for index in range(2):
+        picture(tmp_path / "in" / f"2008_{index:06d}.jpg")
+    archive = tmp_path / "results.tgz"
+    words = ("--out", str(tmp_path / "out"), "--voc-submission", str(archive), "--quiet")
+    assert run("predict", checkpoint, str(tmp_path / "in"), *words) == 0
+    with tarfile.open(archive) as tar:
+        assert tar.getnames() == [
+            "results/VOC2012/Segmentation/comp6_test_cls/2008_000000.png",
+            "results/VOC2012/Segmentation/comp6_test_cls/2008_000001.png",
+        ]
+        packed = tar.extractfile(tar.getnames()[1]).read()
+    assert packed == (tmp_path / "out" / "2008_000001.mask.png").read_bytes()
 
 
 def test_shards_share_the_work_and_give_what_one_process_gives(checkpoint, tmp_path):

@@ -128,6 +128,28 @@ def test_a_folder_that_holds_a_run_is_refused_without_resume(tmp_path):
         train(replace(TINY, steps=1), out=tmp_path / "run", quiet=True, device="cpu")
 
 
+def test_a_run_stopped_before_its_first_state_begins_anew_on_resume(tmp_path, monkeypatch):
+    import deconvnet.train as module
+
+    def power_cut(*_arguments):
+        raise SystemExit
+
+    short = replace(TINY, steps=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "take_step", power_cut)
+        with pytest.raises(SystemExit):
+            train(short, out=tmp_path / "run", quiet=True, device="cpu")
+    train(short, out=tmp_path / "run", resume=True, quiet=True, device="cpu")
+    assert (tmp_path / "run" / "best").is_dir()
+
+
+def test_tensorboard_events_are_written_when_asked_for(tmp_path):
+    pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
+    recipe = replace(TINY, steps=1, tensorboard=True)
+    train(recipe, out=tmp_path / "run", quiet=True, device="cpu")
+    assert any(path.stat().st_size > 0 for path in (tmp_path / "run" / "tensorboard").iterdir())
+
+
 def test_a_run_is_not_resumed_with_other_settings(tmp_path):
     train(replace(TINY, steps=1), out=tmp_path / "run", quiet=True, device="cpu")
     other = replace(TINY, steps=1, learning_rate=0.5)

@@ -95,6 +95,7 @@ def _parser() -> _Parser:
     _add_describe(command)
     _add_check_data(command)
     _add_convert(command)
+    _add_download(command)
     _add_bench(command)
     _add_demo(command)
     return parser
@@ -215,18 +216,23 @@ def _add_predict(command: Command) -> None:
         metavar="N",
         help="refuse larger pictures (decompression bombs)",
     )
+    predict.add_argument(
+        "--voc_submission", metavar="FILE.tgz", help="pack the masks for the PASCAL VOC server"
+    )
     _add_prediction_options(predict)
 
 
 def _predict(arguments: argparse.Namespace) -> None:
     from deconvnet.predict_files import predict_files
 
+    _check_writable(arguments.voc_submission)
     predict_files(
         lambda: _predictor(arguments),
         arguments.inputs,
         arguments.out,
         shard=arguments.shard,
         max_pixels=arguments.max_pixels,
+        voc_submission=arguments.voc_submission,
         quiet=arguments.quiet,
         report=print,
         **_prediction_options(arguments),
@@ -353,6 +359,19 @@ def _bench(arguments: argparse.Namespace) -> None:
     settings = Settings(arguments.width, arguments.size, arguments.data, networks)
     report = run(arguments.what, settings, quiet=arguments.quiet)
     _print_result(arguments.json, report.to_json(), report.to_text())
+
+
+def _add_download(command: Command) -> None:
+    download = command("download", _download, "fetch weights to start training from")
+    download.add_argument("name", metavar="NAME", help="vgg16 or vgg16-bn")
+    download.add_argument("--out", default=".", metavar="DIR", help="folder of the file")
+
+
+def _download(arguments: argparse.Namespace) -> None:
+    from deconvnet.download import download
+
+    path = download(arguments.name, arguments.out, quiet=arguments.quiet)
+    print(f"The weights are in {path}; train from them with --start_from {path}.")
 
 
 def _add_demo(command: Command) -> None:

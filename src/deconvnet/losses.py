@@ -1,5 +1,7 @@
 """What training makes small. All losses ignore the pixels labelled 255."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -77,7 +79,7 @@ def border_weights(
     height, width = instance_map.shape
     nearest = np.full((2, height, width), np.inf, dtype=np.float32)
     reach = int(np.ceil(4 * sigma))  # beyond it the weight is under 0.04 % of the largest
-    places: list[tuple[slice, ...] | None] = find_objects(instance_map)  # None for unused ids
+    places: Sequence[tuple[slice, ...] | None] = find_objects(instance_map)  # None: unused id
     for number, place in enumerate(places, start=1):
         if place is None:
             continue

@@ -2,7 +2,9 @@
 
 import csv
 import glob
+import gzip
 import io
+import tarfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +14,7 @@ import numpy as np
 from deconvnet import draw
 from deconvnet.data.image_files import IMAGE_SUFFIXES, image_size, read_image, write_png
 from deconvnet.errors import DataError, OutputError, RecipeError
-from deconvnet.files import write_text
+from deconvnet.files import write_text, written_whole
 from deconvnet.predict import Predictor, Segmentation
 from deconvnet.progress import tracked
 
@@ -32,6 +34,7 @@ def predict_files(
     *,
     shard: str | None = None,
     max_pixels: int | None = None,
+    voc_submission: str | Path | None = None,
     quiet: bool = False,
     report: Callable[[str], object] = lambda _line: None,
     **options: Any,
@@ -46,6 +49,7 @@ def predict_files(
         out: Folder of the results; paths below an input folder are kept.
         shard: "i/n": take every n-th picture, from the i-th (0 to n - 1), to share the work.
         max_pixels: Refuse larger pictures.
+        voc_submission: Also pack the masks as the PASCAL VOC server takes them, a .tgz file.
         quiet: Show no progress.
         report: Takes a line about each picture: its classes and their shares.
         options: Of the predictor's call.
@@ -77,7 +81,28 @@ def predict_files(
         report(f"{file.path}: {in_words(segmentation)}")
     shard_name = f".{shard.replace('/', 'of')}" if shard else ""
     write_text(out / f"shares{shard_name}.csv", _table(shares))
+    if voc_submission is not None:
+        pack_for_voc(masks, voc_submission)
     return masks
+
+
+def pack_for_voc(masks: Sequence[Path], archive: str | Path) -> None:
+    """Pack masks as the evaluation server of PASCAL VOC takes them.
+
+    They stand under results/VOC2012/Segmentation/comp6_test_cls, named as their pictures; comp6
+    is the competition for networks trained on any data. Same masks, same bytes.
+    """
+    with (
+        written_whole(archive) as temporary,
+        gzip.GzipFile(temporary, "wb", mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as tar,
+    ):
+        for mask in sorted(masks):
+            name = mask.name.removesuffix(".mask.png")
+            entry = tarfile.TarInfo(f"results/VOC2012/Segmentation/comp6_test_cls/{name}.png")
+            entry.size = mask.stat().st_size
+            with mask.open("rb") as file:
+                tar.addfile(entry, file)
 
 
 def write_results(segmentation: Segmentation, stem: Path) -> Path:

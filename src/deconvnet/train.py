@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,14 @@ from deconvnet.checkpoint import (
 )
 from deconvnet.data import Dataset, open_dataset
 from deconvnet.data.doctor import check_dataset, class_statistics, median_frequency_weights
-from deconvnet.errors import CheckpointError, DataError, DivergedError, OutputError, RecipeError
+from deconvnet.errors import (
+    CheckpointError,
+    DataError,
+    DivergedError,
+    MissingExtraError,
+    OutputError,
+    RecipeError,
+)
 from deconvnet.evaluate import Evaluation, evaluate
 from deconvnet.files import write_text, written_whole
 from deconvnet.kernels.allocator import tune_allocator
@@ -176,7 +184,7 @@ def carry_out(job: Job, *, resume: bool) -> Evaluation | None:
             if run.average is not run.network:
                 update_average(run.average, run.network, recipe.ema, run.step)
             run.recent.append((loss, time.monotonic() - began))
-            bar.advance(1, f"loss {loss:.3f}  {_best_in_words(run)}")
+            bar.advance(1, _figures(job, run))
             at_end = run.step == recipe.steps
             if run.step % recipe.evaluate_every == 0 or at_end:
                 score_and_keep(job, run, bar)
@@ -200,6 +208,7 @@ def prepare(
     """
     tune_allocator()
     find_device(device)
+    _check_tensorboard(recipe)
     training = _open(recipe, "train")
     validation = _validation(recipe, quiet=quiet)
     _check_data(training, validation)
@@ -245,12 +254,13 @@ def begin(job: Job, *, resume: bool) -> Run:
     network = _channels_last(build_network(job.config))
     average = copy.deepcopy(network).requires_grad_(False) if recipe.ema else network
     run = Run(network, build_optimizer(network, recipe), average)
-    if resume:
+    begun = (job.out / "recipe.yaml").exists()
+    if resume and (state_file.exists() or not begun):
         state = load_state(state_file)
         check_same_recipe(recipe, state["recipe"], job.out)
         run.restore(state, state_file)
-    else:
-        if state_file.exists() or (job.out / "recipe.yaml").exists():
+    else:  # new, or stopped before there was a state to go on from
+        if begun and not resume:
             raise OutputError(
                 f"{job.out} holds a run already; go on with it by --resume, "
                 "or name another folder with --out."
@@ -391,6 +401,8 @@ def write_log(job: Job, run: Run, scored: float = math.nan) -> None:
     run.recent.clear()
     if job.fabric.is_global_zero:
         write_table(job.out / "log.csv", run.log)
+        if job.recipe.tensorboard:
+            _write_events(job.out / "tensorboard", run.log[-1])
 
 
 def write_table(path: Path, log: Iterable[Mapping[str, int | float]]) -> None:
@@ -507,6 +519,26 @@ Measured by `deconvnet evaluate` with its defaults, in percent:
 """
 
 
+def _check_tensorboard(recipe: Recipe) -> None:
+    """Refuse a recipe that wants TensorBoard where it is not installed.
+
+    Raises:
+        MissingExtraError: If so.
+    """
+    if recipe.tensorboard and find_spec("tensorboard") is None:
+        raise MissingExtraError("The setting tensorboard", "tensorboard")
+
+
+def _write_events(folder: Path, row: Mapping[str, float]) -> None:
+    """Add a line of the log to TensorBoard's events."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        for name, value in row.items():
+            if name != "step" and not math.isnan(value):
+                writer.add_scalar(name, value, int(row["step"]))
+
+
 def _channels_last(network: nn.Module) -> nn.Module:
     """The network with its weights laid out as CPUs and GPUs read them fastest."""
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
@@ -604,8 +636,11 @@ def _seed_of(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def _best_in_words(run: Run) -> str:
-    return f"best mIoU {100 * run.best:.1f}" if run.best >= 0 else ""
+def _figures(job: Job, run: Run) -> str:
+    """What stands beside the progress: loss, speed, best score."""
+    loss, seconds = run.recent[-1]
+    figures = f"loss {loss:.3f}  {job.pictures_per_step / seconds:.1f} images/s"
+    return f"{figures}  best mIoU {100 * run.best:.1f}" if run.best >= 0 else figures
 
 
 @contextmanager

@@ -69,6 +69,14 @@ def test_class_names_and_colours_come_from_classes_txt(tmp_path):
     assert set(np.unique(dataset[0].label_map)) <= {0, 1, 255}
 
 
+def test_a_number_can_be_declared_to_count_nowhere(tmp_path):
+    place = plain(tmp_path, [[0, 1, 9], [1, 0, 9]])
+    (place / "classes.txt").write_text("road\ncar\nvoid 9\n")
+    dataset = open_dataset(place, "train")
+    assert dataset.classes.names == ("road", "car")
+    assert set(np.unique(dataset[0].label_map)) == {0, 1, 255}
+
+
 def test_class_names_come_from_classes_json(tmp_path):
     plain(tmp_path, [[0, 1]] * 6)
     entries = [{"name": "soil", "color": [1, 2, 3]}, {"name": "plant", "color": [4, 5, 6]}]

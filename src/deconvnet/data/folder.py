@@ -94,7 +94,11 @@ def open_folder(
         for name in names
     )
     coding = coding_of(
-        table.classes, mask_values, colors=table.colors, ignored_colors=table.ignored_colors
+        table.classes,
+        mask_values,
+        colors=table.colors,
+        ignored_colors=table.ignored_colors,
+        ignored=table.ignored_values,
     )
     return PairDataset(table.classes, split, pairs, coding)
 
@@ -143,6 +147,7 @@ class ClassTable(NamedTuple):
     classes: Classes
     colors: tuple[Color, ...] | None = None
     ignored_colors: tuple[Color, ...] = (VOID_COLOR,)
+    ignored_values: tuple[int, ...] = (IGNORED,)
 
 
 def _mask_folder(folder: Path) -> Path | None:
@@ -156,8 +161,17 @@ def _read_classes(folder: Path) -> ClassTable | None:
         LabelError: If it is not as it should be.
     """
     if (text := folder / "classes.txt").is_file():
-        lines = (line.split("#")[0].strip() for line in listed_names(text))
-        return _class_table(text, [_entry_of_line(text, line) for line in lines if line])
+        lines = [line.split("#")[0].strip() for line in listed_names(text)]
+        values = [int(line.split()[1]) for line in lines if _ignores_a_value(line)]
+        table = _class_table(
+            text,
+            [
+                _entry_of_line(text, line)
+                for line in lines
+                if line and not _ignores_a_value(line)
+            ],
+        )
+        return table._replace(ignored_values=(IGNORED, *values))
     if (table := folder / "classes.json").is_file():
         try:
             entries = json.loads(table.read_text(encoding="utf-8-sig"))
@@ -167,6 +181,12 @@ def _read_classes(folder: Path) -> ClassTable | None:
             raise LabelError(f"{table} is no list; write a list of class names.")
         return _class_table(table, [_entry_of_json(table, entry) for entry in entries])
     return None
+
+
+def _ignores_a_value(line: str) -> bool:
+    """Whether a line of classes.txt names a number that counts nowhere: `ignored 11`."""
+    words = line.split()
+    return len(words) == 2 and words[0].lower() in _IGNORED_NAMES and words[1].isdecimal()
 
 
 def _entry_of_line(path: Path, line: str) -> tuple[str, Color | None]:
