@@ -12,7 +12,8 @@ from deconvnet.files import write_text
 from deconvnet.predict import Predictor, load
 from deconvnet.progress import say
 from deconvnet.recipe import Recipe
-from deconvnet.train import carry_out, prepare
+from deconvnet.train import carry_out
+from deconvnet.training_job import prepare
 
 SIDE = 193
 """Pixels of the pictures: DeconvNet's least, so that its fc6 sees all of one at once."""

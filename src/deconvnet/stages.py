@@ -42,15 +42,9 @@ from deconvnet.predict import Predictor
 from deconvnet.progress import say, tracked
 from deconvnet.recipe import Recipe
 from deconvnet.shapes import BoxArray, Float32, InstanceMap, Int32, UInt8
-from deconvnet.train import (
-    Job,
-    carry_out,
-    check_same_recipe,
-    model_card,
-    plan_job,
-    prepare,
-    write_table,
-)
+from deconvnet.train import carry_out, check_same_recipe, plan_job
+from deconvnet.training_job import Job, prepare
+from deconvnet.training_records import model_card, write_table
 
 RESIZED = 250 / 224
 """Side of the stored crops over that of the random crops taken from them, as published."""

@@ -6,125 +6,46 @@ machine with the same number of threads.
 """
 
 import copy
-import csv
-import io
 import itertools
 import math
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from deconvnet import draw, losses
+from deconvnet import losses
 from deconvnet.checkpoint import (
-    Checkpoint,
-    Config,
     build_network,
-    library_versions,
     load_checkpoint,
     load_state,
-    load_weights,
     read_weights,
-    save_checkpoint,
-    save_state,
 )
-from deconvnet.data import Dataset, open_dataset
-from deconvnet.data.doctor import check_dataset, class_statistics, median_frequency_weights
 from deconvnet.errors import (
     CheckpointError,
-    DataError,
     DivergedError,
-    MissingExtraError,
     OutputError,
     RecipeError,
 )
-from deconvnet.evaluate import Evaluation, evaluate
-from deconvnet.files import write_text, written_whole
-from deconvnet.kernels.allocator import tune_allocator
-from deconvnet.metrics import ConfusionMatrix
+from deconvnet.evaluate import Evaluation
+from deconvnet.files import write_text
 from deconvnet.models.vgg import load_vgg16
-from deconvnet.predict import Predictor, find_device
 from deconvnet.progress import ProgressBar, duration, say
 from deconvnet.recipe import Recipe
 from deconvnet.solver import build_optimizer, rate_factor, update_average
+from deconvnet.training_job import Job, Run, prepare
 from deconvnet.training_pictures import TrainingPictures, batches_from
+from deconvnet.training_records import finish, save, score_and_keep, write_log
 
 MAY_CHANGE = {"data", "start_from", "workers", "log_every", "save_every", "tensorboard"}
 """Settings that may differ when a run is resumed: they do not change what is computed then."""
-
-LOG_COLUMNS = ("step", "loss", "learning_rate", "images_per_second", "mean_iou")
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a run trains, on what, and where it writes."""
-
-    recipe: Recipe
-    config: Config
-    training: Dataset
-    validation: Dataset | None
-    out: Path
-    fabric: Fabric
-    class_weights: Tensor | None
-    quiet: bool
-
-    @property
-    def pictures_per_step(self) -> int:
-        """Pictures behind one optimiser step, over all passes and devices."""
-        return self.recipe.batch_size * self.recipe.accumulate * int(self.fabric.world_size)
-
-
-@dataclass
-class Run:
-    """A training run as it stands; what state.pt keeps."""
-
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
-    average: nn.Module
-    """The moving average of the network; the network itself where there is none."""
-    step: int = 0
-    best: float = -1.0
-    """Best mean IoU on val so far."""
-    log: list[dict[str, float]] = field(default_factory=list)
-    recent: list[tuple[float, float]] = field(default_factory=list)
-    """Loss and seconds of each step since the last line of the log."""
-
-    def state(self, recipe: Recipe) -> dict[str, Any]:
-        """Everything needed to go on bit for bit."""
-        return {
-            "step": self.step,
-            "best": self.best,
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict() if self.average is not self.network else None,
-            "optimizer": self.optimizer.state_dict(),
-            "log": self.log,
-            "recent": self.recent,
-            "recipe": recipe.to_dict(),
-        }
-
-    def restore(self, state: Mapping[str, Any], source: Path) -> None:
-        """Go on from a saved state.
-
-        Raises:
-            CheckpointError: If the state is of another network.
-        """
-        load_weights(self.network, state["network"], str(source))
-        if state["average"] is not None:
-            load_weights(self.average, state["average"], str(source))
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.best = state["step"], state["best"]
-        self.log, self.recent = list(state["log"]), list(state["recent"])
 
 
 def train(
@@ -198,50 +119,6 @@ def carry_out(job: Job, *, resume: bool) -> Evaluation | None:
     return finish(job, run)
 
 
-def prepare(
-    recipe: Recipe, out: Path, *, device: str = "auto", devices: int = 1, quiet: bool = False
-) -> Job:
-    """Open the data and check all that can be checked before training.
-
-    Raises:
-        UserError: If something does not do.
-    """
-    tune_allocator()
-    find_device(device)
-    _check_tensorboard(recipe)
-    training = _open(recipe, "train")
-    validation = _validation(recipe, quiet=quiet)
-    _check_data(training, validation)
-    config = Config(
-        model=recipe.model,
-        classes=training.classes,
-        options=model_options(recipe),
-        input_scale=recipe.input_scale,
-        recipe=recipe.to_dict(),
-        versions=library_versions(),
-    )
-    with torch.device("meta"):
-        build_network(config)  # a wrong model or option is found before the data is counted
-    fabric = Fabric(
-        accelerator=device,
-        devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
-        precision=recipe.precision,
-    )
-    fabric.launch()
-    weights = _class_weights(recipe, training)
-    return Job(
-        recipe,
-        config,
-        training,
-        validation,
-        out,
-        fabric,
-        None if weights is None else weights.to(fabric.device),
-        quiet or not fabric.is_global_zero,
-    )
-
-
 def begin(job: Job, *, resume: bool) -> Run:
     """A fresh run, or the one saved in the job's folder.
 
@@ -312,15 +189,6 @@ def take_step(
     return total
 
 
-def model_options(recipe: Recipe) -> dict[str, Any]:
-    """The options of build_model that a recipe sets."""
-    options: dict[str, Any] = {"width": recipe.width}
-    for name in ("fc_channels", "unpooling", "batch_norm", "dropout", "bn_eps", "init"):
-        if getattr(recipe, name) is not None:
-            options[name] = getattr(recipe, name)
-    return options
-
-
 def start_from(run: Run, source: str) -> str:
     """Take over the weights that fit from a checkpoint or a VGG-16 file; says what was kept.
 
@@ -352,74 +220,6 @@ def start_from(run: Run, source: str) -> str:
     if run.average is not run.network:
         run.average.load_state_dict(run.network.state_dict())
     return kept
-
-
-def score_and_keep(job: Job, run: Run, bar: ProgressBar) -> None:
-    """Score the average on val, write last/, and best/ if it is the best so far."""
-    if job.fabric.is_global_zero:
-        scored = math.nan
-        if job.validation is not None:
-            scored = quick_mean_iou(job, run, job.validation)
-            bar.say(f"step {run.step}: val mIoU {100 * scored:.1f}")
-        save_checkpoint(job.out / "last", run.average, job.config)
-        if job.validation is None or scored > run.best:
-            run.best = scored
-            save_checkpoint(job.out / "best", run.average, job.config)
-        write_log(job, run, scored)
-    job.fabric.barrier()
-
-
-def quick_mean_iou(job: Job, run: Run, validation: Dataset) -> float:
-    """Mean IoU on val, or on evenly spread pictures of it."""
-    total = len(validation)
-    count = min(total, job.recipe.val_pictures or total)
-    was_training = run.average.training
-    run.average.eval()
-    predictor = Predictor(run.average, job.config, job.fabric.device)
-    matrix = ConfusionMatrix.empty(len(job.config.classes))
-    for index in np.linspace(0, total - 1, count).round().astype(int):
-        sample = validation[int(index)]
-        matrix = matrix.add(predictor(sample.image).label_map, sample.label_map)
-    run.average.train(was_training)
-    return matrix.mean_iou
-
-
-def write_log(job: Job, run: Run, scored: float = math.nan) -> None:
-    """Add a line to the log and write log.csv anew, whole."""
-    steps = len(run.recent)
-    run.log.append(
-        {
-            "step": float(run.step),
-            "loss": sum(loss for loss, _ in run.recent) / steps,
-            "learning_rate": job.recipe.learning_rate * rate_factor(run.step - 1, job.recipe),
-            "images_per_second": steps
-            * job.pictures_per_step
-            / sum(seconds for _, seconds in run.recent),
-            "mean_iou": scored,
-        }
-    )
-    run.recent.clear()
-    if job.fabric.is_global_zero:
-        write_table(job.out / "log.csv", run.log)
-        if job.recipe.tensorboard:
-            _write_events(job.out / "tensorboard", run.log[-1])
-
-
-def write_table(path: Path, log: Iterable[Mapping[str, int | float]]) -> None:
-    """Write the lines of a log as CSV; what was not measured stays empty."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(LOG_COLUMNS)
-    for row in log:
-        writer.writerow(["" if math.isnan(row[c]) else f"{row[c]:.6g}" for c in LOG_COLUMNS])
-    write_text(path, table.getvalue())
-
-
-def save(job: Job, run: Run) -> None:
-    """Write state.pt, from which the run goes on bit for bit."""
-    if job.fabric.is_global_zero:
-        save_state(job.out / "state.pt", run.state(job.recipe))
-    job.fabric.barrier()
 
 
 def plan(recipe: Recipe, out: str | Path, *, device: str = "auto") -> str:
@@ -461,84 +261,6 @@ def plan_job(job: Job) -> str:
     )
 
 
-def finish(job: Job, run: Run) -> Evaluation | None:
-    """Draw the curve, score best/ on the whole of val, and write that into its model card."""
-    if not job.fabric.is_global_zero:
-        return None
-    with written_whole(job.out / "curve.png") as temporary:
-        draw.curve_picture(run.log, temporary)
-    if job.validation is None:
-        return None
-    best = load_checkpoint(job.out / "best")
-    predictor = Predictor(best.network.to(job.fabric.device), best.config, job.fabric.device)
-    evaluation = evaluate(predictor, job.validation, quiet=job.quiet)
-    trained = (
-        f"{len(job.training)} pictures of `{Path(job.recipe.data).name}`, {run.step} steps of "
-        f"{job.pictures_per_step} crops of {job.recipe.crop_size} pixels"
-    )
-    write_text(job.out / "best" / "README.md", model_card(best, trained, evaluation))
-    return evaluation
-
-
-def model_card(checkpoint: Checkpoint, trained: str, evaluation: Evaluation) -> str:
-    """README.md of a checkpoint: what it is, how it was trained, what it reached.
-
-    Args:
-        checkpoint: The network.
-        trained: On what and how long, as the beginning of a sentence.
-        evaluation: Its scores.
-    """
-    config = checkpoint.config
-    parameters = sum(p.numel() for p in checkpoint.network.parameters())
-    return f"""---
-library_name: deconvnet
-pipeline_tag: image-segmentation
----
-# {config.model}, {len(config.classes)} classes
-
-{parameters / 1e6:.2f} M parameters, width {config.options["width"]:g}.
-Classes: {", ".join(config.classes.names)}.
-
-## Use
-
-```
-deconvnet predict CHECKPOINT PICTURE --out DIR
-```
-
-## Training
-
-{trained}; the settings are in config.json.
-
-## Scores
-
-Measured by `deconvnet evaluate` with its defaults, in percent:
-
-```
-{evaluation.to_text()}
-```
-"""
-
-
-def _check_tensorboard(recipe: Recipe) -> None:
-    """Refuse a recipe that wants TensorBoard where it is not installed.
-
-    Raises:
-        MissingExtraError: If so.
-    """
-    if recipe.tensorboard and find_spec("tensorboard") is None:
-        raise MissingExtraError("The setting tensorboard", "tensorboard")
-
-
-def _write_events(folder: Path, row: Mapping[str, float]) -> None:
-    """Add a line of the log to TensorBoard's events."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(folder)) as writer:
-        for name, value in row.items():
-            if name != "step" and not math.isnan(value):
-                writer.add_scalar(name, value, int(row["step"]))
-
-
 def _channels_last(network: nn.Module) -> nn.Module:
     """The network with its weights laid out as CPUs and GPUs read them fastest."""
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
@@ -550,52 +272,6 @@ def _peak_memory() -> float:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
-
-
-def _open(recipe: Recipe, split: str) -> Dataset:
-    """A split of the recipe's data set.
-
-    Raises:
-        RecipeError: If mask_values are no numbers.
-    """
-    given = recipe.mask_values
-    if given is not None and not all(value.strip().isdecimal() for value in given.split(",")):
-        raise RecipeError(
-            f"mask_values is '{given}'; give the number of each class, such as 0,255."
-        )
-    values = None if given is None else [int(value) for value in given.split(",")]
-    return open_dataset(recipe.data, split, format=recipe.format, mask_values=values)
-
-
-def _validation(recipe: Recipe, *, quiet: bool) -> Dataset | None:
-    """The val split, or none where the data set has none."""
-    try:
-        return _open(recipe, "val")
-    except DataError as error:
-        say(f"Training goes on without scores on val: {error}", quiet=quiet)
-        return None
-
-
-def _check_data(training: Dataset, validation: Dataset | None) -> None:
-    """Refuse data that would fail hours later.
-
-    Raises:
-        DataError: With the first problem found, and how many more there are.
-    """
-    for dataset in (training, validation):
-        problems = (
-            [p for p in check_dataset(dataset) if p.severity == "error"] if dataset else []
-        )
-        if problems:
-            more = f" ({len(problems) - 1} more: deconvnet check-data)" if problems[1:] else ""
-            raise DataError(f"{problems[0].sentence}{more}")
-
-
-def _class_weights(recipe: Recipe, training: Dataset) -> Tensor | None:
-    if recipe.class_weights == "none":
-        return None
-    weights = torch.from_numpy(median_frequency_weights(class_statistics(training))).float()
-    return weights.sqrt() if recipe.class_weights == "root_median" else weights
 
 
 def _loss(logits: Tensor, labels: Tensor, pixel_weights: list[Tensor], job: Job) -> Tensor:

@@ -163,7 +163,7 @@ def _read_classes(folder: Path) -> ClassTable | None:
     if (text := folder / "classes.txt").is_file():
         lines = [line.split("#")[0].strip() for line in listed_names(text)]
         values = [int(line.split()[1]) for line in lines if _ignores_a_value(line)]
-        table = _class_table(
+        named = _class_table(
             text,
             [
                 _entry_of_line(text, line)
@@ -171,7 +171,7 @@ def _read_classes(folder: Path) -> ClassTable | None:
                 if line and not _ignores_a_value(line)
             ],
         )
-        return table._replace(ignored_values=(IGNORED, *values))
+        return named._replace(ignored_values=(IGNORED, *values))
     if (table := folder / "classes.json").is_file():
         try:
             entries = json.loads(table.read_text(encoding="utf-8-sig"))

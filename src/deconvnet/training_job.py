@@ -1,0 +1,199 @@
+"""What a training run is: its job, fixed before it starts, and its state, which changes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from deconvnet.checkpoint import (
+    Config,
+    build_network,
+    library_versions,
+    load_weights,
+)
+from deconvnet.data import Dataset, open_dataset
+from deconvnet.data.doctor import check_dataset, class_statistics, median_frequency_weights
+from deconvnet.errors import (
+    DataError,
+    MissingExtraError,
+    RecipeError,
+)
+from deconvnet.kernels.allocator import tune_allocator
+from deconvnet.predict import find_device
+from deconvnet.progress import say
+from deconvnet.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run trains, on what, and where it writes."""
+
+    recipe: Recipe
+    config: Config
+    training: Dataset
+    validation: Dataset | None
+    out: Path
+    fabric: Fabric
+    class_weights: Tensor | None
+    quiet: bool
+
+    @property
+    def pictures_per_step(self) -> int:
+        """Pictures behind one optimiser step, over all passes and devices."""
+        return self.recipe.batch_size * self.recipe.accumulate * int(self.fabric.world_size)
+
+
+@dataclass
+class Run:
+    """A training run as it stands; what state.pt keeps."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: nn.Module
+    """The moving average of the network; the network itself where there is none."""
+    step: int = 0
+    best: float = -1.0
+    """Best mean IoU on val so far."""
+    log: list[dict[str, float]] = field(default_factory=list)
+    recent: list[tuple[float, float]] = field(default_factory=list)
+    """Loss and seconds of each step since the last line of the log."""
+
+    def state(self, recipe: Recipe) -> dict[str, Any]:
+        """Everything needed to go on bit for bit."""
+        return {
+            "step": self.step,
+            "best": self.best,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict() if self.average is not self.network else None,
+            "optimizer": self.optimizer.state_dict(),
+            "log": self.log,
+            "recent": self.recent,
+            "recipe": recipe.to_dict(),
+        }
+
+    def restore(self, state: Mapping[str, Any], source: Path) -> None:
+        """Go on from a saved state.
+
+        Raises:
+            CheckpointError: If the state is of another network.
+        """
+        load_weights(self.network, state["network"], str(source))
+        if state["average"] is not None:
+            load_weights(self.average, state["average"], str(source))
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.best = state["step"], state["best"]
+        self.log, self.recent = list(state["log"]), list(state["recent"])
+
+
+def prepare(
+    recipe: Recipe, out: Path, *, device: str = "auto", devices: int = 1, quiet: bool = False
+) -> Job:
+    """Open the data and check all that can be checked before training.
+
+    Raises:
+        UserError: If something does not do.
+    """
+    tune_allocator()
+    find_device(device)
+    _check_tensorboard(recipe)
+    training = _open(recipe, "train")
+    validation = _validation(recipe, quiet=quiet)
+    _check_data(training, validation)
+    config = Config(
+        model=recipe.model,
+        classes=training.classes,
+        options=model_options(recipe),
+        input_scale=recipe.input_scale,
+        recipe=recipe.to_dict(),
+        versions=library_versions(),
+    )
+    with torch.device("meta"):
+        build_network(config)  # a wrong model or option is found before the data is counted
+    fabric = Fabric(
+        accelerator=device,
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        precision=recipe.precision,
+    )
+    fabric.launch()
+    weights = _class_weights(recipe, training)
+    return Job(
+        recipe,
+        config,
+        training,
+        validation,
+        out,
+        fabric,
+        None if weights is None else weights.to(fabric.device),
+        quiet or not fabric.is_global_zero,
+    )
+
+
+def model_options(recipe: Recipe) -> dict[str, Any]:
+    """The options of build_model that a recipe sets."""
+    options: dict[str, Any] = {"width": recipe.width}
+    for name in ("fc_channels", "unpooling", "batch_norm", "dropout", "bn_eps", "init"):
+        if getattr(recipe, name) is not None:
+            options[name] = getattr(recipe, name)
+    return options
+
+
+def _open(recipe: Recipe, split: str) -> Dataset:
+    """A split of the recipe's data set.
+
+    Raises:
+        RecipeError: If mask_values are no numbers.
+    """
+    given = recipe.mask_values
+    if given is not None and not all(value.strip().isdecimal() for value in given.split(",")):
+        raise RecipeError(
+            f"mask_values is '{given}'; give the number of each class, such as 0,255."
+        )
+    values = None if given is None else [int(value) for value in given.split(",")]
+    return open_dataset(recipe.data, split, format=recipe.format, mask_values=values)
+
+
+def _validation(recipe: Recipe, *, quiet: bool) -> Dataset | None:
+    """The val split, or none where the data set has none."""
+    try:
+        return _open(recipe, "val")
+    except DataError as error:
+        say(f"Training goes on without scores on val: {error}", quiet=quiet)
+        return None
+
+
+def _check_data(training: Dataset, validation: Dataset | None) -> None:
+    """Refuse data that would fail hours later.
+
+    Raises:
+        DataError: With the first problem found, and how many more there are.
+    """
+    for dataset in (training, validation):
+        problems = (
+            [p for p in check_dataset(dataset) if p.severity == "error"] if dataset else []
+        )
+        if problems:
+            more = f" ({len(problems) - 1} more: deconvnet check-data)" if problems[1:] else ""
+            raise DataError(f"{problems[0].sentence}{more}")
+
+
+def _class_weights(recipe: Recipe, training: Dataset) -> Tensor | None:
+    if recipe.class_weights == "none":
+        return None
+    weights = torch.from_numpy(median_frequency_weights(class_statistics(training))).float()
+    return weights.sqrt() if recipe.class_weights == "root_median" else weights
+
+
+def _check_tensorboard(recipe: Recipe) -> None:
+    """Refuse a recipe that wants TensorBoard where it is not installed.
+
+    Raises:
+        MissingExtraError: If so.
+    """
+    if recipe.tensorboard and find_spec("tensorboard") is None:
+        raise MissingExtraError("The setting tensorboard", "tensorboard")
