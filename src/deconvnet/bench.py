@@ -87,7 +87,8 @@ class Report:
 
     def to_text(self) -> str:
         """Everything, to be read."""
-        machine = "\n".join(f"{name:<12}{value}" for name, value in self.machine.items())
+        width = max(map(len, self.machine)) + 2
+        machine = "\n".join(f"{name:<{width}}{value}" for name, value in self.machine.items())
         return "\n\n".join([machine, *(table.to_text() for table in self.tables)])
 
     def to_json(self) -> str:
@@ -464,7 +465,8 @@ def _bench_loading(settings: Settings) -> list[Table]:
     def load() -> object:
         return [pictures[next(turns)] for _ in range(BATCH)]
 
-    _begin_training("tuned", "deconvnet", settings, torch.get_num_threads())
+    name = settings.networks[0]
+    _begin_training("tuned", name, settings, torch.get_num_threads())
     timing = interleaved({"load": load, "train": _step}, rounds=3)
     load_ms, train_ms = (timing[who].milliseconds(BATCH)[0] for who in ("load", "train"))
     return [
@@ -479,7 +481,7 @@ def _bench_loading(settings: Settings) -> list[Table]:
                     round(100 * load_ms / (load_ms + train_ms), 1),
                 ),
             ),
-            f"Train: DeconvNet of width {settings.width:g}. `workers` hides loading.",
+            f"Train: {name} of width {settings.width:g}. `workers` hides loading.",
         )
     ]
 

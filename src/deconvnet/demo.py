@@ -4,25 +4,29 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from deconvnet import draw, page
 from deconvnet.data import Dataset, open_dataset
+from deconvnet.data.image_files import write_png
 from deconvnet.errors import DataError
 from deconvnet.evaluate import Evaluation, evaluate
 from deconvnet.files import write_text
 from deconvnet.predict import Predictor, load
 from deconvnet.progress import say
 from deconvnet.recipe import Recipe
+from deconvnet.shapes import Image
 from deconvnet.train import carry_out
 from deconvnet.training_job import prepare
 
 SIDE = 193
 """Pixels of the pictures: DeconvNet's least, so that its fc6 sees all of one at once."""
 
-PICTURES_DRAWN = f"scenes:size={SIDE},color_hint=1,max_objects=3,min_extent=0.1"
-"""Easy pictures: few objects, in the colours of their classes."""
+DRAWN = f"scenes:size={SIDE},kinds=ball+leaf+fish,color_hint=1,max_objects=3,min_extent=0.1"
+"""Easy pictures: few objects of three kinds, in the colours of their classes."""
 
 SHARED = Recipe(
-    data=PICTURES_DRAWN,
+    data=DRAWN,
     width=0.125,
     fc_channels=256,
     crop_size=SIDE,
@@ -41,13 +45,14 @@ SHARED = Recipe(
 
 RECIPES = {
     "fcn8s": SHARED.with_settings({"model": "fcn8s", "batch_norm": True, "steps": 70}),
-    "deconvnet": SHARED.with_settings({"model": "deconvnet", "init": "he", "steps": 200}),
+    "deconvnet": SHARED.with_settings({"model": "deconvnet", "init": "he", "steps": 260}),
 }
 """What is trained: about the same time each."""
 
 TITLES = {"fcn8s": "FCN-8s", "deconvnet": "DeconvNet"}
 
 SHOWN = 8
+COLUMNS = 5
 SCORED = 60
 
 
@@ -79,7 +84,7 @@ def demo(out: str | Path, *, seed: int = 0, quiet: bool = False) -> Path:
     """
     out = Path(out)
     started = time.monotonic()
-    unseen = open_dataset(f"{PICTURES_DRAWN},count={SCORED}", "val")
+    unseen = open_dataset(f"{DRAWN},count={SCORED}", "val")
     trained = []
     for name, recipe in RECIPES.items():
         run = out / "runs" / name
@@ -88,6 +93,7 @@ def demo(out: str | Path, *, seed: int = 0, quiet: bool = False) -> Path:
         )
         evaluation = _train_once(recipe.with_settings({"seed": seed}), run, unseen, quiet=quiet)
         trained.append(Trained(TITLES[name], load(run / "best"), evaluation, run))
+    write_png(out / "comparison.png", _sheet(trained, unseen))
     index = out / "index.html"
     write_text(index, page.page("deconvnet: the demo", _body(trained, unseen, started)))
     return index
@@ -145,17 +151,31 @@ def _pictures(trained: list[Trained], unseen: Dataset) -> list[str]:
     rows = []
     for index in range(SHOWN):
         sample = unseen[index]
-        classes = unseen.classes
-        figures = [
-            page.figure(sample.image, "picture"),
-            page.figure(draw.overlay(sample.image, sample.label_map, classes), "truth"),
-        ]
+        truth = draw.overlay(sample.image, sample.label_map, unseen.classes)
+        figures = [page.figure(sample.image, "picture"), page.figure(truth, "truth")]
         for network in trained:
-            segmentation = network.predictor(sample.image)
-            drawn = draw.overlay(sample.image, segmentation.label_map, classes)
-            figures.append(page.figure(drawn, network.title))
+            overlay = np.array(network.predictor(sample.image).overlay())
+            figures.append(page.figure(overlay, network.title))
         rows.append(page.row(figures))
     return rows
+
+
+def _sheet(trained: list[Trained], unseen: Dataset) -> Image:
+    """The first pictures as one: a column each, over the truth and what the networks see."""
+    samples = [unseen[index] for index in range(COLUMNS)]
+    classes = unseen.classes
+    rows = [
+        [draw.Panel(sample.image, "picture") for sample in samples],
+        [draw.Panel(draw.overlay(s.image, s.label_map, classes), "truth") for s in samples],
+    ]
+    for network in trained:
+        rows.append(
+            [
+                draw.Panel(np.array(network.predictor(sample.image).overlay()), network.title)
+                for sample in samples
+            ]
+        )
+    return draw.sheet(rows)
 
 
 def _scores(trained: list[Trained]) -> list[tuple[str, list[float | None]]]:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -81,6 +83,30 @@ def test_colour_does_not_give_the_class_away():
     assert right < 0.3  # chance is 1 in 7
 
 
+def test_only_the_kinds_asked_for_occur():
+    scenes = Scenes("train", count=12, size=48, kinds="leaf+ring")
+    found = set(np.unique(np.concatenate([sample.label_map.ravel() for sample in scenes])))
+    assert found == {0, SCENES.names.index("leaf"), SCENES.names.index("ring")}
+
+
+def test_hinted_objects_wear_the_colour_of_their_class():
+    plain = Scenes("train", count=40, size=64, max_objects=1, min_extent=0.5)
+    hinted = dataclasses.replace(plain, color_hint=1.0)
+
+    def distance(scenes):
+        """Mean over pictures of how far the objects' pixels are from their class's colour."""
+        found = [
+            np.abs(
+                image[label_map > 0] - np.array(SCENES.colors[label_map.max()], float)
+            ).mean()
+            for image, label_map, *_ in scenes
+            if label_map.any()
+        ]
+        return np.mean(found)
+
+    assert distance(hinted) < 0.8 * distance(plain)
+
+
 def test_settings_may_be_written_behind_the_word():
     assert open_dataset("scenes:count=3,size=32x48,min-extent=0.2", "val") == Scenes(
         "val", count=3, size=(32, 48), min_extent=0.2
@@ -94,7 +120,7 @@ def test_settings_may_be_written_behind_the_word():
         (
             "scenes:cuont=3",
             "Drawn pictures have no setting 'cuont'; they have count, size, seed, min_extent, "
-            "max_extent, max_objects. Did you mean 'count'?",
+            "max_extent, max_objects, kinds, color_hint. Did you mean 'count'?",
         ),
         ("scenes:count=many", "count of drawn pictures is 'many'; give a whole number."),
         (
@@ -118,6 +144,13 @@ def test_wrong_settings_are_told_in_full(path, message):
     with pytest.raises(DataError) as caught:
         open_dataset(path)
     assert str(caught.value) == message
+
+
+def test_unknown_kinds_and_shares_out_of_range_are_told():
+    with pytest.raises(DataError, match="no objects of kind 'cat'; choose from ball, cookie"):
+        Scenes(kinds="ball+cat")
+    with pytest.raises(DataError, match=r"color_hint of drawn pictures is 2\.0; give 0 to 1"):
+        Scenes(color_hint=2.0)
 
 
 def test_an_unknown_split_is_told():

@@ -80,6 +80,7 @@ def draw_scene(
     *,
     extent: tuple[float, float] = (0.07, 1.05),
     max_objects: int = 9,
+    kinds: tuple[int, ...] = tuple(range(len(OUTLINES))),
     hints: tuple[Color, ...] = (),
     hinted: float = 0.0,
 ) -> Drawn:
@@ -90,6 +91,7 @@ def draw_scene(
         shape: Height and width in pixels.
         extent: Least and largest diameter of the objects, as shares of the shorter side.
         max_objects: At least two are drawn, if this allows it.
+        kinds: The kinds of objects that may occur, counted from 0.
         hints: A colour for each kind of object, RGB from 0 to 1.
         hinted: Share of the objects that wear that colour, 0 to 1.
     """
@@ -109,7 +111,7 @@ def draw_scene(
     radii = 0.5 * min(shape) * extent[0] * (extent[1] / extent[0]) ** place
     order = np.argsort(-radii * rng.uniform(0.5, 1, size=count))  # mostly the large ones behind
     for number, radius in enumerate(radii[order].tolist(), start=1):
-        kind = int(rng.integers(len(OUTLINES)))
+        kind = kinds[rng.integers(len(kinds))]
         hint = hints[kind] if hinted > 0 and rng.random() < hinted else None
         _paint_object(canvas, rng, kind, radius, number, hint)
     for _ in range(rng.integers(0, 3)):

@@ -65,6 +65,8 @@ class Scenes:
     """Largest diameter of an object, as a share of the picture's shorter side."""
     max_objects: int = 9
     """Most objects in a picture."""
+    kinds: str = ""
+    """Classes of the objects that occur, joined by +, as in ball+leaf+fish; all if empty."""
     color_hint: float = 0.0
     """Share of the objects that wear the colour of their class, 0 to 1: 0 is the real problem,
     1 an easy start, learnt in minutes."""
@@ -91,11 +93,26 @@ class Scenes:
                 "side; give two numbers above 0 and up to 2, the smaller first."
             )
 
+        wrong = [kind for kind in self._kind_names if kind not in SCENES.names[1:]]
+        if wrong:
+            raise DataError(
+                f"Drawn pictures have no objects of kind '{wrong[0]}'; choose from "
+                f"{', '.join(SCENES.names[1:])}, joined by +."
+            )
         if not 0 <= self.color_hint <= 1:
             raise DataError(
                 f"color_hint of drawn pictures is {self.color_hint}; give 0 to 1, the share of "
                 "the objects that wear the colour of their class."
             )
+
+    @property
+    def _kind_names(self) -> tuple[str, ...]:
+        return tuple(self.kinds.split("+")) if self.kinds else SCENES.names[1:]
+
+    @property
+    def _kinds(self) -> tuple[int, ...]:
+        """The kinds as scene_paint counts them: without the background."""
+        return tuple(SCENES.names.index(name) - 1 for name in self._kind_names)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -128,6 +145,7 @@ class Scenes:
             self.shape,
             extent=(self.min_extent, self.max_extent),
             max_objects=self.max_objects,
+            kinds=self._kinds,
             hints=_HINTS,
             hinted=self.color_hint,
         )

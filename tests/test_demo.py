@@ -1,0 +1,40 @@
+import PIL.Image
+import pytest
+
+from deconvnet import demo as module
+from deconvnet.demo import RECIPES, demo
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """The demo with two steps of two pictures, and few pictures to look at."""
+    settings = {"steps": 2, "batch_size": 2, "evaluate_every": 2, "val_pictures": 1}
+    recipes = {name: recipe.with_settings(settings) for name, recipe in RECIPES.items()}
+    monkeypatch.setattr(module, "RECIPES", recipes)
+    monkeypatch.setattr(module, "SCORED", 5)
+    monkeypatch.setattr(module, "SHOWN", 2)
+
+
+def test_the_demo_writes_one_page_that_needs_nothing_else(quick, tmp_path, monkeypatch):
+    index = demo(tmp_path / "demo", quiet=True)
+    text = index.read_text()
+    assert text.count("<img ") == 2 * 4 + 2  # picture, truth and two networks; two curves
+    assert text.count('src="data:image/png;base64,') == text.count("<img ")
+    assert "http" not in text
+    assert "IoU, small objects" in text
+    assert PIL.Image.open(tmp_path / "demo" / "comparison.png").size[0] > 900
+
+    def no_training(*_arguments, **_settings):
+        pytest.fail("what is trained was trained again")
+
+    monkeypatch.setattr(module, "carry_out", no_training)
+    assert demo(tmp_path / "demo", quiet=True).read_text().count("<img ") == text.count("<img ")
+
+
+def test_the_two_networks_of_the_demo_get_the_same_but_for_their_kind():
+    differing = {
+        name
+        for name, value in RECIPES["fcn8s"].to_dict().items()
+        if RECIPES["deconvnet"].to_dict()[name] != value
+    }
+    assert differing <= {"model", "steps", "batch_norm", "init"}
