@@ -78,7 +78,7 @@ def install_torch() -> None:
 
 def pip_command(*arguments: str) -> list:
     """The words of a call of pip in the environment."""
-    return [str(PYTHON), "-m", "pip", "install", "--quiet", *arguments]
+    return [str(PYTHON), "-m", "pip", "install", "-qq", *arguments]
 
 
 def pip(*arguments: str) -> None:
