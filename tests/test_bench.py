@@ -7,7 +7,8 @@ import torch
 
 from deconvnet import bench
 from deconvnet.bench import Report, Settings, Table, Timing, interleaved, run
-from deconvnet.errors import RecipeError
+from deconvnet.engines import accelerate
+from deconvnet.errors import DataError, RecipeError
 
 TINY = Settings(
     width=1 / 16, size=32, data="scenes:count=2,size=64", networks=("segnet-basic",)
@@ -39,7 +40,7 @@ def test_a_report_is_read_by_people_and_by_programs():
         "others    -",
         "A note.",
     ]
-    read = json.loads(report.to_json())
+    read = json.loads(json.dumps(report.to_json()))
     assert read["machine"] == {"threads": 2}
     assert read["tables"][0]["rows"] == [{"by": "us", "ms": 1.5}, {"by": "others", "ms": None}]
 
@@ -60,6 +61,13 @@ def test_a_measurement_gives_numbers_for_everything(what):
     assert report.machine["threads"] == torch.get_num_threads()
 
 
+def test_an_unknown_network_or_size_is_refused_before_the_work():
+    with pytest.raises(RecipeError, match="there is no network 'unett'"):
+        run("training", TINY._replace(networks=("unett",)), quiet=True)
+    with pytest.raises(DataError, match="Drawn pictures of 4 x 4"):
+        run("training", TINY._replace(size=4), quiet=True)
+
+
 def test_proposals_cannot_be_judged_without_instances(tmp_path, monkeypatch):
     sample = bench.Scenes("val", count=1, size=32)[0]._replace(instance_map=None)
     monkeypatch.setattr(bench, "open_dataset", lambda *_: [sample])
@@ -73,9 +81,16 @@ def test_flipped_switches_are_counted_against_float64():
     wrong = bench._network("segnet-basic", 1 / 16)
     torch.nn.init.normal_(wrong.encoder[0][0][0].weight)
     flips = bench._flipped_switches(
-        network, {"plain": network, "wrong": wrong, "silent": torch.abs}, images
+        network,
+        {
+            "plain": network,
+            "native": accelerate(network, "native"),
+            "wrong": wrong,
+            "silent": torch.abs,
+        },
+        images,
     )
-    assert flips["plain"] < 1000 < flips["wrong"]
+    assert max(flips["plain"], flips["native"]) < 1000 < flips["wrong"]
     assert "silent" not in flips
 
 

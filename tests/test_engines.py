@@ -13,15 +13,16 @@ from torch import nn
 from deconvnet import engines
 from deconvnet.engines import accelerate
 from deconvnet.errors import MissingExtraError, RecipeError, UserError
+from deconvnet.kernels import winograd
 from deconvnet.layers import Switches, pool, unpool
 from deconvnet.models import MODELS, build_model, sample_dropout
 
 
-def small_network(name: str, num_classes: int = 5) -> nn.Module:
+def small_network(name: str, width: float = 1 / 16) -> nn.Module:
     """A network of the real kind whose every weight, mean and variance matters."""
     fully_connected = name == "deconvnet" or name.startswith("fcn")
     options = {"fc_channels": 24} if fully_connected else {}
-    network = build_model(name, num_classes, width=1 / 16, **options)
+    network = build_model(name, 5, width=width, **options)
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, std=(2 / module.weight[0].numel()) ** 0.5)
@@ -50,11 +51,13 @@ def assert_same_answers(
     assert (logits.argmax(1) == expected.argmax(1)).float().mean() > 0.999
 
 
-@pytest.mark.parametrize("size", [(37, 224), (201, 50)])
+@pytest.mark.parametrize("engine", ["torch", "native"])
 @pytest.mark.parametrize("name", MODELS)
-def test_every_network_answers_as_before_at_any_size(name, size):
+def test_every_network_answers_as_before_at_any_size(name, engine):
     network = small_network(name)
-    assert_same_answers(accelerate(network), network, torch.randn(2, 3, *size))
+    fast = accelerate(network, engine)
+    for size in ((2, 37, 224), (1, 201, 50)):
+        assert_same_answers(fast, network, torch.randn(size[0], 3, *size[1:]))
 
 
 def test_a_map_of_many_windows_is_no_obstacle():
@@ -67,6 +70,28 @@ def test_a_map_of_many_windows_is_no_obstacle():
 def test_every_unpooling_answers_as_before(kind):
     network = build_model("segnet-basic", 3, width=1 / 16, unpooling=kind)
     assert_same_answers(accelerate(network), network, torch.randn(1, 3, 33, 46))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_our_own_kernels_answer_as_before_in_wider_networks(threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    network = small_network("unet", width=1 / 4)
+    fast = accelerate(network, "native")
+    assert any("Winograd" in type(step).__name__ for step in fast.modules())
+    assert_same_answers(fast, network, torch.randn(2, 3, 70, 51))
+    torch.set_num_threads(before)
+
+
+def test_without_a_compiler_the_engine_torch_does_the_work(monkeypatch):
+    monkeypatch.setattr(winograd, "is_available", lambda: False)
+    network = small_network("segnet-basic")
+    assert_same_answers(accelerate(network, "native"), network, torch.randn(1, 3, 20, 20))
+
+
+def test_our_own_kernels_refuse_other_types_in_words():
+    with pytest.raises(RecipeError, match="the engine 'native' computes in float32 on the CPU"):
+        accelerate(nn.Conv2d(3, 2, 1).double(), "native")
 
 
 @settings(deadline=None, max_examples=25)
@@ -256,7 +281,7 @@ def test_switches_as_corners_are_the_switches(size, seed):
     generator = torch.Generator().manual_seed(seed)
     features = torch.randint(-1, 2, (2, 3, *size), generator=generator).float()  # with ties
     pooled, switches = pool(features)
-    best, corners = engines._pool_by_corners(features)
+    best, corners = engines._pool_by_corners(features, 2)
     assert torch.equal(best, pooled)
     again = engines._SelectUnpooling()(best, Switches(corners.long(), switches.size))
     assert torch.equal(again, unpool(pooled, switches))

@@ -7,7 +7,6 @@ The exception is training, where the allocator is itself compared: two processes
 
 import contextlib
 import copy
-import json
 import os
 import platform
 import statistics
@@ -16,7 +15,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -28,7 +27,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from deconvnet import crf, proposals
 from deconvnet.checkpoint import Config
@@ -37,6 +35,7 @@ from deconvnet.data.scenes import Scenes
 from deconvnet.engines import ENGINES, Convertible, accelerate
 from deconvnet.errors import MissingExtraError, RecipeError, UserError, did_you_mean
 from deconvnet.kernels.allocator import tune_allocator
+from deconvnet.layers import Switches
 from deconvnet.models import build_model
 from deconvnet.progress import say
 from deconvnet.recipe import Recipe
@@ -91,14 +90,14 @@ class Report:
         machine = "\n".join(f"{name:<{width}}{value}" for name, value in self.machine.items())
         return "\n\n".join([machine, *(table.to_text() for table in self.tables)])
 
-    def to_json(self) -> str:
+    def to_json(self) -> dict[str, Any]:
         """Everything, to be computed with."""
         tables = [
             asdict(table)
             | {"rows": [dict(zip(table.columns, row, strict=True)) for row in table.rows]}
             for table in self.tables
         ]
-        return json.dumps({"machine": dict(self.machine), "tables": tables}, indent=2)
+        return {"machine": dict(self.machine), "tables": tables}
 
 
 class Settings(NamedTuple):
@@ -135,20 +134,30 @@ def run(what: str = "all", settings: Settings | None = None, *, quiet: bool = Fa
         quiet: Say nothing on the way.
 
     Raises:
-        RecipeError: There is no such measurement.
-        DataError: The data set of `settings` cannot be read.
+        RecipeError: There is no such measurement or network.
+        DataError: The data set of `settings` cannot be read, or the size cannot be drawn.
     """
     if what != "all" and what not in BENCHES:
         raise RecipeError(
             f"there is no measurement '{what}'; choose all, {', '.join(BENCHES)}."
             + did_you_mean(what, BENCHES)
         )
+    settings = settings or Settings()
+    _check(settings)
     tuned = tune_allocator()
     tables = []
     for name in BENCHES if what == "all" else [what]:
         say(f"bench {name} ...", quiet=quiet)
-        tables += BENCHES[name](settings or Settings())
+        tables += BENCHES[name](settings)
     return Report(_machine(allocator_tuned=tuned), tuple(tables))
+
+
+def _check(settings: Settings) -> None:
+    """Find now what would stop a measurement in the middle, or in another process."""
+    Scenes("val", count=1, size=settings.size)
+    with torch.device("meta"):
+        for name in settings.networks:
+            build_model(name, 21, width=settings.width)
 
 
 def interleaved(
@@ -264,7 +273,7 @@ Runner = Callable[[Tensor], Tensor]
 
 def _runners(network: nn.Module, size: int) -> tuple[dict[str, Runner], list[str]]:
     """The ways to run this network here, and why others are missing."""
-    runners: dict[str, Runner] = {"plain": torch.no_grad()(network)}
+    runners: dict[str, Runner] = {"plain": network}
     failed = []
     for engine in ENGINES:
         try:
@@ -278,7 +287,8 @@ def _runners(network: nn.Module, size: int) -> tuple[dict[str, Runner], list[str
                 if not model.exists():
                     _write_onnx(network, size, model)
                 call = load(model)
-                call(torch.zeros(8, 3, size, size))
+                for count in (8, 1):
+                    call(torch.zeros(count, 3, size, size))
                 runners[peer] = call
             except Exception as error:  # a peer that fails is left out, and said to be
                 failed.append(f"{peer}: {' '.join(str(error).split())[:100]}")
@@ -313,6 +323,7 @@ def _onnxruntime(model: Path) -> Runner:
 def _opencv(model: Path) -> Runner:
     import cv2
 
+    cv2.utils.logging.setLogLevel(0)  # it reports failures twice
     cv2.setNumThreads(torch.get_num_threads())
     loaded = cv2.dnn.readNetFromONNX(str(model))
 
@@ -326,7 +337,7 @@ def _opencv(model: Path) -> Runner:
 def _network(name: str, width: float) -> nn.Module:
     """A network whose random weights keep the size of activations through every layer."""
     torch.manual_seed(0)
-    network = build_model(name, 21, width=width).eval()
+    network = build_model(name, 21, width=width).eval().requires_grad_(requires_grad=False)
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(
@@ -343,44 +354,41 @@ def _pictures(count: int, size: int) -> Tensor:
     return torch.from_numpy(images.astype(np.float32) / 255 - 0.5) * 4
 
 
-class _SwitchLog(TorchFunctionMode):
-    """Notes the positions of every pooling that gives them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.positions: list[Tensor] = []
-
-    def __torch_function__(
-        self,
-        function: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        result = function(*args, **(kwargs or {}))
-        if (kwargs or {}).get("return_indices"):
-            self.positions.append(result[1])
-        return result
-
-
 def _flipped_switches(
     network: nn.Module, runners: Mapping[str, Runner], images: Tensor
 ) -> dict[str, float]:
     """In a million, for the runners in torch: the switches that rounding has turned over."""
-    exact = _switches(copy.deepcopy(network).double(), images.double())
+    exact = _corners(copy.deepcopy(network).double(), images.double())
     flips = {}
-    for who, run in runners.items():
-        found = _switches(run, images)
+    for who, runner in runners.items():
+        found = _corners(runner, images) if isinstance(runner, nn.Module) else []
         if exact and len(found) == len(exact):  # the peers do not tell
             unlike = sum(int((a != b).sum()) for a, b in zip(exact, found, strict=True))
             flips[who] = round(1e6 * unlike / sum(a.numel() for a in exact), 1)
     return flips
 
 
-def _switches(run: Runner, images: Tensor) -> list[Tensor]:
-    with torch.no_grad(), _SwitchLog() as log:
-        run(images)
-    return log.positions
+def _corners(network: nn.Module, images: Tensor) -> list[Tensor]:
+    """The switches of every unpooling, as corners of their windows: 0 1 above, 2 3 below."""
+    corners: list[Tensor] = []
+
+    def note(_: nn.Module, given: tuple[Tensor, Switches]) -> None:
+        positions, size = given[1]
+        if positions.dtype == torch.uint8:  # the engine `native` has corners alone
+            corners.append(positions.long())
+        else:
+            corners.append(positions // size[1] % 2 * 2 + positions % size[1] % 2)
+
+    hooks = [
+        module.register_forward_pre_hook(note)
+        for module in network.modules()
+        if type(module).__name__.endswith("Unpooling")
+    ]
+    with torch.no_grad():
+        network(images)
+    for hook in hooks:
+        hook.remove()
+    return corners
 
 
 def _bench_training(settings: Settings) -> list[Table]:
@@ -509,16 +517,13 @@ def _bench_proposals(settings: Settings) -> list[Table]:
     """Time and recall of every way to propose boxes, on pictures with instances."""
     dataset = open_dataset(settings.data, "val")
     samples = [dataset[index] for index in range(min(8, len(dataset)))]
-    truths = [
-        proposals.boxes_of(sample.instance_map)[0]
-        for sample in samples
-        if sample.instance_map is not None
-    ]
-    if len(truths) < len(samples):
+    samples = [s for s in samples if s.instance_map is not None and s.instance_map.any()]
+    if not samples:
         raise RecipeError(
             f"{settings.data} has no instance maps, so recall cannot be measured; name another "
             "data set, or scenes."
         )
+    truths = [proposals.boxes_of(np.asarray(sample.instance_map))[0] for sample in samples]
     rows: list[Row] = []
     left_out = []
     for method in proposals.METHODS:
@@ -536,7 +541,7 @@ def _bench_proposals(settings: Settings) -> list[Table]:
         median = statistics.median(found.median for found in timing.values())
         boxes = [proposals.propose(sample.image, method)[0] for sample in samples]
         recalls = [
-            np.nanmean(
+            np.mean(
                 [
                     proposals.recall(b[:count], t, 0.5)
                     for b, t in zip(boxes, truths, strict=True)

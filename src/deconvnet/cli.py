@@ -355,6 +355,7 @@ def _add_bench(command: Command) -> None:
 def _bench(arguments: argparse.Namespace) -> None:
     from deconvnet.bench import NETWORKS, Settings, run
 
+    _check_writable(arguments.json)
     networks = tuple(arguments.networks.split(",")) if arguments.networks else NETWORKS
     settings = Settings(arguments.width, arguments.size, arguments.data, networks)
     report = run(arguments.what, settings, quiet=arguments.quiet)

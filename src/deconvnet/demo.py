@@ -38,7 +38,7 @@ SHARED = Recipe(
     clip=5.0,
     ema=0.97,
     evaluate_every=50,
-    val_pictures=16,
+    val_pictures=30,
     save_every=50,
     log_every=5,
 )

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from deconvnet.errors import MissingExtraError, RecipeError, UserError, did_you_mean
+from deconvnet.kernels import winograd
 from deconvnet.kernels.allocator import tune_allocator
 from deconvnet.layers.bilinear import BilinearUpsampling, bilinear_kernel
 from deconvnet.layers.unpooling import Switches, Unpooling
@@ -36,6 +37,9 @@ That bounds the memory of a batch, whatever its size; larger batches are not fas
 
 FEW_WINDOWS = 64
 """Up to so many windows in a batch, a 7 x 7 kernel is faster as a matrix product."""
+
+LEAST_CHANNELS = 16
+"""From so many channels on, in and out, our own convolution is faster than torch's."""
 
 LARGE_KERNEL = 5
 """Pixels; unpadded kernels from here on are fully connected layers in disguise."""
@@ -52,8 +56,9 @@ def accelerate(
 
     Args:
         network: (N, C, H, W) to logits (N, K, H, W): any of MODELS, or another of convolutions.
-        engine: "torch"; or "openvino", which needs the extra of that name, takes seconds to
-            compile, runs on the CPU, and cannot sample dropout.
+        engine: "torch"; "native": our own kernels for the CPU, compiled when first wanted, or
+            "torch" where there is no compiler; "openvino", which needs the extra of that name,
+            takes seconds to compile, runs on the CPU, and cannot sample dropout.
         precision: "fp32".
 
     Raises:
@@ -315,7 +320,7 @@ class Convertible(nn.Module):
 
     def forward(self, images: ImageBatch) -> Float[Tensor, "n k logits_h logits_w"]:
         """Give the same logits."""
-        with _SelectPooling():
+        with _Instead({_MAX_POOL: _pool_by_corners, torch.sym_max: _traced_max}):
             logits: Tensor = self.network(images)
             return logits
 
@@ -386,8 +391,12 @@ class _OpenVino(nn.Module):
         return torch.from_numpy(logits.copy()).to(images)
 
 
-class _SelectPooling(TorchFunctionMode):
-    """Makes `pool` compare corners. Positions then are 0 and 1 above, 2 and 3 below."""
+class _Instead(TorchFunctionMode):
+    """Calls other functions in place of torch's; in its scope `pool` can give corners."""
+
+    def __init__(self, functions: dict[Callable[..., Any], Callable[..., Any]]) -> None:
+        super().__init__()
+        self.functions = functions
 
     def __torch_function__(
         self,
@@ -396,15 +405,21 @@ class _SelectPooling(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        kwargs = kwargs or {}
-        if kwargs.get("return_indices"):
-            return _pool_by_corners(args[0])
-        if function is torch.sym_max:
-            return torch.as_tensor(args[0]).clamp(min=args[1])  # OpenVINO knows no sym_max
-        return function(*args, **kwargs)
+        if function in self.functions:
+            return self.functions[function](*args)
+        return function(*args, **(kwargs or {}))
 
 
-def _pool_by_corners(features: Tensor) -> tuple[Tensor, Tensor]:
+_MAX_POOL = F.max_pool2d_with_indices
+"""What torch calls for the pooling of `layers.pool`, and for no other in our networks."""
+
+
+def _traced_max(side: Tensor, least: int) -> Tensor:
+    """While a graph is traced, sizes are tensors; OpenVINO does not know sym_max."""
+    return torch.as_tensor(side).clamp(min=least)
+
+
+def _pool_by_corners(features: Tensor, _: int) -> tuple[Tensor, Tensor]:
     """The maximum of each 2 x 2 window and its corner; the first wins, edges are kept."""
     corners = (
         F.pad(features, (left, 1 - left, above, 1 - above), value=-math.inf)[:, :, 1::2, 1::2]
@@ -433,8 +448,92 @@ class _SelectUnpooling(nn.Module):
         return plane[:, :, :height, :width]
 
 
+def _native_engine(network: nn.Module) -> nn.Module:
+    """The engine `torch` with our own kernels in it, where they can be used."""
+    weights = list(network.parameters())
+    if any(weight.dtype != torch.float32 or weight.is_cuda for weight in weights):
+        raise RecipeError(
+            "the engine 'native' computes in float32 on the CPU, which this network does not; "
+            "use the engine 'torch'."
+        )
+    if not winograd.is_available():  # which has said why, in one line of the log
+        return _torch_engine(network)
+    twin = _rewritten(network, _native)
+    for sequence in [module for module in twin.modules() if type(module) is nn.Sequential]:
+        _fuse_relu(sequence)
+    return _Native(twin.to(memory_format=torch.channels_last))  # type: ignore[call-overload]  # stubs lag
+
+
+class _Native(nn.Module):
+    """A network whose poolings give corners, one byte each."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: ImageBatch) -> Float[Tensor, "n k logits_h logits_w"]:
+        with _Instead({_MAX_POOL: lambda features, _: winograd.pool_corners(features)}):
+            logits: Tensor = self.network(images)
+            return logits
+
+
+def _native(module: nn.Module) -> nn.Module:
+    """A module that computes the same by our own kernels, or by torch where that is faster."""
+    if isinstance(module, Unpooling) and module.kind == "switches":
+        return _CornerUnpooling()
+    faster = _faster(module)
+    if type(faster) is nn.Conv2d and _suits_winograd(faster):
+        return _WinogradConvolution(faster)
+    return faster
+
+
+def _suits_winograd(conv: nn.Conv2d) -> bool:
+    return (
+        conv.kernel_size == (3, 3)
+        and conv.stride == conv.dilation == (1, 1)
+        and conv.padding in {(0, 0), (1, 1)}
+        and conv.padding_mode == "zeros"
+        and conv.groups == 1
+        and min(conv.in_channels, conv.out_channels) >= LEAST_CHANNELS
+    )
+
+
+class _WinogradConvolution(nn.Module):
+    """A 3 x 3 convolution in 36 products where the definition takes 144."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.kernels = winograd.pack(conv.weight, conv.bias)
+        self.padding = int(conv.padding[0])
+        self.relu = False
+
+    def forward(self, features: Features) -> Float[Tensor, "n out_channels out_h out_w"]:
+        return winograd.convolve(features, self.kernels, padding=self.padding, relu=self.relu)
+
+
+class _CornerUnpooling(nn.Module):
+    """`unpool` by corners of one byte."""
+
+    def forward(
+        self, features: Features, switches: Switches
+    ) -> Float[Tensor, "n c plane_h plane_w"]:
+        return winograd.unpool_corners(features, switches.positions, switches.size)
+
+
+def _fuse_relu(sequence: nn.Sequential) -> None:
+    """Let a convolution of ours do the ReLU that follows it."""
+    before: nn.Module | None = None
+    for index, step in enumerate(sequence):
+        if isinstance(before, _WinogradConvolution) and isinstance(step, nn.ReLU):
+            before.relu = True
+            sequence[index] = nn.Identity()
+        if not isinstance(step, nn.Identity):
+            before = step
+
+
 ENGINES: dict[str, Callable[[nn.Module], nn.Module]] = {
     "torch": _torch_engine,
+    "native": _native_engine,
     "openvino": _openvino_engine,
 }
 """What can run a network, by name."""

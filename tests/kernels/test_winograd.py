@@ -1,0 +1,167 @@
+"""Every kernel against its twin in torch, and its memory against a sanitizer."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from deconvnet import kernels
+from deconvnet.errors import ShapeError
+from deconvnet.kernels import winograd
+from deconvnet.layers import Switches, pool, unpool
+
+pytestmark = pytest.mark.skipif(
+    not winograd.is_available(), reason="there is no C++ compiler for the native kernels"
+)
+
+
+@pytest.fixture(autouse=True)
+def _poisoned_memory(monkeypatch):
+    """What a kernel forgets to write is no number, rather than what lay there before."""
+    empty = torch.empty
+
+    def poisoned(*arguments, **options):
+        made = empty(*arguments, **options)
+        return made.fill_(float("nan")) if made.is_floating_point() else made
+
+    monkeypatch.setattr(torch, "empty", poisoned)
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def assert_convolves_like_torch(count, channels, out_channels, height, width, padding, relu):
+    features = torch.randn(count, channels, height, width)
+    weight, bias = torch.randn(out_channels, channels, 3, 3), torch.randn(out_channels)
+    packed = winograd.pack(weight, bias)
+    result = winograd.convolve(features, packed, padding=padding, relu=relu)
+    expected = F.conv2d(features.double(), weight.double(), bias.double(), padding=padding)
+    if relu:
+        expected = expected.relu()
+    assert_near(result, expected)
+
+
+def assert_near(result, expected):
+    assert result.shape == expected.shape
+    assert (result - expected).abs().max() <= 2e-5 * expected.abs().max().clamp(min=1)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    count=st.integers(1, 3),
+    channels=st.integers(1, 40),
+    out_channels=st.integers(1, 40),
+    height=st.integers(3, 19),
+    width=st.integers(3, 19),
+    padding=st.integers(0, 1),
+    relu=st.booleans(),
+)
+def test_any_convolution_is_that_of_torch(**sizes):
+    assert_convolves_like_torch(**sizes)
+
+
+@pytest.mark.parametrize(
+    ("channels", "out_channels", "side"),
+    [(64, 64, 45), (256, 96, 14), (200, 300, 30), (512, 512, 7), (1, 16, 1)],
+)
+def test_channels_and_tiles_are_shared_out_among_threads(threads, channels, out_channels, side):
+    assert_convolves_like_torch(2, channels, out_channels, side, side + 1, 1, relu=True)
+
+
+def test_features_in_any_memory_format_are_taken():
+    features, weight = torch.randn(2, 20, 9, 11), torch.randn(18, 20, 3, 3)
+    packed = winograd.pack(weight, None)
+    expected = F.conv2d(features, weight, padding=1)
+    for laid_out in (features, features.to(memory_format=torch.channels_last)):
+        assert_near(winograd.convolve(laid_out, packed), expected)
+    part = torch.randn(2, 40, 18, 22)[:, ::2, ::2, 1::2]
+    assert_near(winograd.convolve(part, packed), F.conv2d(part, weight, padding=1))
+
+
+def test_what_is_no_number_stays_so():
+    features = torch.zeros(1, 16, 8, 8)
+    features[0, 3, 2, 2] = float("nan")
+    packed = winograd.pack(torch.ones(16, 16, 3, 3), None)
+    assert winograd.convolve(features, packed, relu=True)[0, :, 2, 2].isnan().all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    count=st.integers(1, 3),
+    channels=st.integers(1, 20),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    seed=st.integers(0, 99),
+)
+def test_pooling_and_unpooling_are_those_of_the_layers(count, channels, height, width, seed):
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randint(
+        -2, 3, (count, channels, height, width), generator=generator
+    ).float()
+    pooled, switches = pool(features)
+    best, corners = winograd.pool_corners(features)
+    assert torch.equal(best, pooled)
+    rows = torch.arange(pooled.shape[2])[:, None] * 2 + corners // 2
+    columns = torch.arange(pooled.shape[3]) * 2 + corners % 2
+    assert torch.equal(rows * width + columns, switches.positions)
+    others = torch.randn(pooled.shape)
+    assert torch.equal(
+        winograd.unpool_corners(others, corners, switches.size),
+        unpool(others, Switches(switches.positions, switches.size)),
+    )
+
+
+def test_threads_share_out_rows(threads):
+    features = torch.randn(3, 5, 7, 9)
+    pooled, switches = pool(features)
+    best, corners = winograd.pool_corners(features)
+    assert torch.equal(best, pooled)
+    plane = winograd.unpool_corners(best, corners, (7, 9))
+    assert torch.equal(plane, unpool(pooled, switches))
+
+
+def test_an_empty_batch_gives_an_empty_result():
+    packed = winograd.pack(torch.randn(16, 16, 3, 3), None)
+    assert winograd.convolve(torch.zeros(0, 16, 8, 8), packed).shape == (0, 16, 8, 8)
+    assert winograd.pool_corners(torch.zeros(0, 16, 8, 8))[0].shape == (0, 16, 4, 4)
+
+
+def test_other_types_are_refused_in_words():
+    packed = winograd.pack(torch.randn(16, 16, 3, 3), None)
+    with pytest.raises(ShapeError, match=r"given torch.float64 on cpu; they take float32"):
+        winograd.convolve(torch.zeros(1, 16, 8, 8, dtype=torch.float64), packed)
+
+
+@pytest.mark.slow
+def test_the_kernels_stay_within_their_memory(tmp_path):
+    flags = "-g -O1 -march=native -std=c++17 -fsanitize=address,undefined".split()
+    driver = Path(__file__).with_name("winograd_driver.cpp")
+    program = tmp_path / "driver"
+    built = subprocess.run(
+        [
+            shutil.which("c++"),
+            *flags,
+            f"-I{Path(kernels.__file__).parent}",
+            driver,
+            "-o",
+            program,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "cannot find" in built.stderr:
+        pytest.skip("this compiler has no sanitizers")
+    assert built.returncode == 0, built.stderr
+    ran = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert (ran.stdout, ran.stderr) == ("done\n", "")
