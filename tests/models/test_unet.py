@@ -72,3 +72,30 @@ def test_dropout_ends_the_contracting_path():
     network = build_model("unet", **TINY)
     dropping = [name for name, _ in network.named_modules() if name.endswith("dropout")]
     assert dropping == ["encoder.3.conv4_2.dropout", "bottleneck.conv5_2.dropout"]
+
+
+def test_the_padded_network_computes_what_monais_unet_does():
+    """MONAI's last upsampling keeps all channels where ours, as published, halves them."""
+    nets = pytest.importorskip("monai.networks.nets", reason="MONAI is not installed")
+    ours = build_model("unet", 2, width=1 / 16, dropout=0.0).eval()
+    features = (4, 8, 16, 32, 64, 4)
+    theirs = nets.BasicUNet(2, 3, 2, features, act="relu", norm=None, dropout=0.0).eval()
+
+    def order(name):  # theirs: each upsampling before the convolutions behind it
+        stages = ["encoder", "bottleneck"]
+        for number in (4, 3, 2, 1):
+            stages += [f"upconvolutions.upconv{number}", f"decoder.{4 - number}"]
+        return next(
+            place for place, stage in enumerate([*stages, "classifier"]) if stage in name
+        )
+
+    mine = ours.state_dict()
+    names = sorted(mine, key=order)
+    copied = {}
+    for name, (their_name, value) in zip(names, theirs.state_dict().items(), strict=True):
+        copied[their_name] = torch.zeros_like(value)
+        copied[their_name][tuple(slice(side) for side in mine[name].shape)] = mine[name]
+    theirs.load_state_dict(copied)
+    images = torch.randn(2, 3, 48, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-5)
