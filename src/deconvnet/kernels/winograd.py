@@ -169,7 +169,9 @@ def _in_parallel(work: Callable[[int, int], None], total: int) -> None:
         work(0, total)
         return
     bounds = [total * part // threads for part in range(threads + 1)]
-    list(_pool(threads).map(work, bounds[:-1], bounds[1:]))
+    others = _pool(threads - 1).map(work, bounds[1:-1], bounds[2:])
+    work(bounds[0], bounds[1])
+    list(others)
 
 
 @cache
