@@ -39,7 +39,7 @@ def convert(
 
     - A .caffemodel of DeconvNet, an FCN or a SegNet becomes that network, whole.
     - A .caffemodel of VGG-16 with model "vgg16" becomes OUT/vgg16.safetensors, which training
-      takes as `init`.
+      takes as `start_from`.
     - A .pth or .safetensors file of torchvision's VGG-16 becomes a network whose encoder is
       trained and whose rest is not: a start for training.
 

@@ -66,7 +66,7 @@ class Predictor:
     """A trained network that segments pictures. Calls leave no trace in it.
 
     >>> import deconvnet
-    >>> predictor = deconvnet.load("deconvnet-scenes")            # doctest: +SKIP
+    >>> predictor = deconvnet.load("runs/mine/best")              # doctest: +SKIP
     >>> predictor("street.jpg").share["ball"]                     # doctest: +SKIP
     0.25
     """
