@@ -11,6 +11,7 @@ import yaml
 
 from deconvnet import cli
 from deconvnet.checkpoint import Config, build_network, save_checkpoint
+from deconvnet.cli import training
 from deconvnet.data.scenes import SCENES, Scenes
 from deconvnet.errors import UserError
 from deconvnet.recipe import Recipe
@@ -103,7 +104,7 @@ def refused(words, monkeypatch):
             if arguments.command == "train":
                 recipe = arguments.recipe or ""
                 known = Recipe.from_file(ROOT / recipe) if "recipes/" in recipe else Recipe()
-                known.with_settings(cli._settings(arguments.settings))
+                known.with_settings(training._settings(arguments.settings))
     except SystemExit as end:
         return None if end.code == 0 else "not understood; "
     except UserError as error:
