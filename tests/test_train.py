@@ -14,9 +14,11 @@ import torch
 
 from deconvnet.checkpoint import load_checkpoint, load_state
 from deconvnet.errors import DataError, DivergedError, OutputError, RecipeError
+from deconvnet.kernels import winograd
 from deconvnet.recipe import Recipe
 from deconvnet.solver import build_optimizer, rate_factor, update_average
 from deconvnet.train import plan, train
+from deconvnet.training_records import write_log
 
 TINY = Recipe(
     model="unet",
@@ -199,6 +201,50 @@ def test_a_network_starts_from_the_weights_that_fit(tmp_path, capsys):
     assert "tensors kept, 0 new." in capsys.readouterr().err
 
 
+def test_frozen_parts_stay_as_they_are_and_the_rest_learns(tmp_path):
+    train(TINY, out=tmp_path / "first", quiet=True, device="cpu")
+    settings = {"start_from": str(tmp_path / "first" / "last"), "freeze": "encoder", "ema": 0.0}
+    train(TINY.with_settings(settings), out=tmp_path / "run", quiet=True, device="cpu")
+    before = load_checkpoint(tmp_path / "first" / "last").network.state_dict()
+    for name, value in load_checkpoint(tmp_path / "run" / "last").network.state_dict().items():
+        same = torch.equal(value, before[name])
+        assert same == name.startswith("encoder.") or not value.is_floating_point(), name
+
+
+def test_a_part_to_freeze_that_does_not_exist_is_refused_with_those_that_do(tmp_path):
+    recipe = TINY.with_settings({"freeze": "encodr"})
+    with pytest.raises(RecipeError, match="no part 'encodr' to freeze .* encoder, bottleneck"):
+        train(recipe, out=tmp_path / "run", quiet=True, device="cpu")
+
+
+def test_classifiers_on_the_stages_train_resume_and_are_not_saved(tmp_path):
+    recipe = TINY.with_settings({"auxiliary": 0.5, "save_every": 2, "ema": 0.0})
+    train(recipe, out=tmp_path / "whole", quiet=True, device="cpu")
+    train(recipe.with_settings({"auxiliary": 0.0}), out=tmp_path / "without", quiet=True)
+    with_them, without = weights_of(tmp_path / "whole"), weights_of(tmp_path / "without")
+    assert with_them.keys() == without.keys()
+    assert any(not torch.equal(with_them[name], without[name]) for name in without)
+    state = load_state(tmp_path / "whole" / "state.pt")
+    assert len(state["beside"]) == 6  # weight and bias of three
+    resumed = train(recipe, out=tmp_path / "whole", resume=True, quiet=True, device="cpu")
+    assert resumed is not None
+
+
+def test_training_stops_early_when_patience_is_out(tmp_path, monkeypatch):
+    scores = iter([0.5, 0.4, 0.3, 0.9, 0.9, 0.9])
+    import deconvnet.train as module
+
+    def scored(job, run, _bar):
+        write_log(job, run, next(scores))
+
+    monkeypatch.setattr(module, "score_and_keep", scored)
+    monkeypatch.setattr(module, "finish", lambda _job, run: ended.append(run.step))
+    ended = []
+    recipe = TINY.with_settings({"steps": 6, "evaluate_every": 1, "patience": 2})
+    train(recipe, out=tmp_path / "run", quiet=True, device="cpu")
+    assert ended == [3]
+
+
 def test_accumulating_gives_the_gradient_of_the_larger_batch(tmp_path):
     """Without batch norm two passes of one picture are one pass of two."""
     recipe = replace(
@@ -258,3 +304,54 @@ def test_the_moving_average_of_a_still_network_is_the_network():
     for step in range(1, 400):
         update_average(average, network, 0.9, step)
     torch.testing.assert_close(average.weight, network.weight)
+
+
+needs_kernels = pytest.mark.skipif(
+    not winograd.is_available(), reason="there is no C++ compiler for the native kernels"
+)
+
+
+@needs_kernels
+def test_native_kernels_train_as_torch_does(tmp_path):
+    recipe = replace(TINY, width=1 / 8, dropout=0.0, steps=4)
+    curves = []
+    for engine in ("torch", "native"):
+        run = tmp_path / engine
+        train(replace(recipe, engine=engine), out=run, quiet=True, device="cpu")
+        rows = csv.DictReader((run / "log.csv").open())
+        curves.append([float(row["loss"]) for row in rows])
+    assert curves[0] != curves[1]  # other kernels round otherwise
+    assert curves[0] == pytest.approx(curves[1], rel=0.01)
+
+
+@needs_kernels
+def test_a_stopped_run_of_native_kernels_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    recipe = replace(TINY, width=1 / 8, engine="native", steps=3, save_every=1)
+    train(recipe, out=tmp_path / "whole", quiet=True, device="cpu")
+
+    import deconvnet.train as module
+
+    real, calls = module.take_step, []
+
+    def power_cut(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise SystemExit
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "take_step", power_cut)
+        with pytest.raises(SystemExit):
+            train(recipe, out=tmp_path / "cut", quiet=True, device="cpu")
+    train(recipe, out=tmp_path / "cut", resume=True, quiet=True, device="cpu")
+    assert_same_weights(weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut"))
+
+
+def test_native_without_a_compiler_is_torch_and_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(winograd, "is_available", lambda: False)
+    recipe = replace(TINY, steps=2)
+    train(replace(recipe, engine="native"), out=tmp_path / "native", device="cpu")
+    notice = "The native kernels are not used, for they could not be compiled; torch is."
+    assert capsys.readouterr().err.count(notice) == 1
+    train(recipe, out=tmp_path / "torch", quiet=True, device="cpu")
+    assert_same_weights(weights_of(tmp_path / "native"), weights_of(tmp_path / "torch"))

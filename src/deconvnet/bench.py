@@ -2,7 +2,7 @@
 
 Fair to peers: the same weights, pictures and threads, interleaved in one process with the same
 allocator settings (`deconvnet.kernels.allocator`); medians of several rounds, with the range.
-The exception is training, where the allocator is itself compared: two processes take turns.
+The exception is training, where the allocator is itself compared: processes take turns.
 """
 
 import contextlib
@@ -34,7 +34,9 @@ from deconvnet.data import open_dataset
 from deconvnet.data.scenes import Scenes
 from deconvnet.engines import ENGINES, Convertible, accelerate
 from deconvnet.errors import MissingExtraError, RecipeError, UserError, did_you_mean
+from deconvnet.kernels import winograd
 from deconvnet.kernels.allocator import tune_allocator
+from deconvnet.kernels.training import native_operations
 from deconvnet.layers import Switches
 from deconvnet.models import build_model
 from deconvnet.progress import say
@@ -392,29 +394,33 @@ def _corners(network: nn.Module, images: Tensor) -> list[Tensor]:
 
 
 def _bench_training(settings: Settings) -> list[Table]:
-    """Each network in two processes that take turns: written as one first would, and ours."""
+    """Each network in processes that take turns: written as one first would, and ours."""
     rows: list[Row] = []
     for name in settings.networks:
         with (
             _trainer("default", name, settings) as naive,
             _trainer("tuned", name, settings) as ours,
+            _trainer("native", name, settings) as native,
         ):
             timing = interleaved(
                 {
                     "naive": partial(_step_in, naive),
                     "ours": partial(_step_in, ours),
+                    "native": partial(_step_in, native),
                 },
                 rounds=3,
             )
         rates = {who: round(BATCH / seconds.median, 2) for who, seconds in timing.items()}
-        rows.append((name, *rates.values(), round(rates["ours"] / rates["naive"], 2)))
+        ratios = (round(rates[who] / rates["naive"], 2) for who in ("ours", "native"))
+        rows.append((name, *rates.values(), *ratios))
     return [
         Table(
             f"Training: pictures of {settings.size} pixels a second, batch {BATCH}, "
             f"width {settings.width:g}",
-            ("network", "naive", "ours", "ratio"),
+            ("network", "naive", "ours", "native", "ours x naive", "native x naive"),
             tuple(rows),
-            "Naive: the C library's own allocator, torch's own memory format.",
+            "Naive: the C library's own allocator, torch's own memory format. Native: ours, by "
+            "the engine of that name.",
         )
     ]
 
@@ -426,23 +432,24 @@ _training: dict[str, Any] = {}
 """The network that a process of `_trainer` trains."""
 
 
-def _trainer(allocator: str, network: str, settings: Settings) -> ProcessPoolExecutor:
+def _trainer(way: str, network: str, settings: Settings) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(
         1,
         mp_context=get_context("spawn"),
         initializer=_begin_training,
-        initargs=(allocator, network, settings, torch.get_num_threads()),
+        initargs=(way, network, settings, torch.get_num_threads()),
     )
 
 
-def _begin_training(allocator: str, name: str, settings: Settings, threads: int) -> None:
+def _begin_training(way: str, name: str, settings: Settings, threads: int) -> None:
     torch.set_num_threads(threads)
     network = build_model(name, 21, width=settings.width)
     images = torch.randn(BATCH, 3, settings.size, settings.size)
-    if allocator == "tuned":
+    if way != "default":
         tune_allocator()
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lag
         images = images.contiguous(memory_format=torch.channels_last)
+    _training["native"] = way == "native" and winograd.is_available()
     _training["network"] = network
     _training["images"] = images
     _training["labels"] = torch.randint(0, 21, (BATCH, settings.size, settings.size))
@@ -454,7 +461,8 @@ def _step_in(trainer: ProcessPoolExecutor) -> float:
 
 
 def _step() -> float:
-    logits = _training["network"](_training["images"])
+    with native_operations() if _training["native"] else contextlib.nullcontext():
+        logits = _training["network"](_training["images"])
     loss = nn.functional.cross_entropy(logits, _training["labels"])
     loss.backward()  # type: ignore[no-untyped-call]  # torch's
     _training["optimizer"].step()

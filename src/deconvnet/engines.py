@@ -320,7 +320,10 @@ class Convertible(nn.Module):
 
     def forward(self, images: ImageBatch) -> Float[Tensor, "n k logits_h logits_w"]:
         """Give the same logits."""
-        with _Instead({_MAX_POOL: _pool_by_corners, torch.sym_max: _traced_max}):
+        instead: dict[Callable[..., Any], Callable[..., Any]] = {_MAX_POOL: _pool_by_corners}
+        if torch.jit.is_tracing():  # torch.export knows sizes that are no numbers
+            instead[torch.sym_max] = _traced_max
+        with _Instead(instead):
             logits: Tensor = self.network(images)
             return logits
 

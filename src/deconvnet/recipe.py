@@ -27,9 +27,13 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     **dict.fromkeys(
         ("steps", "batch_size", "accumulate", "crop_size", "evaluate_every"), _COUNT
     ),
-    **dict.fromkeys(("save_every", "log_every", "step_every", "val_pictures"), _COUNT),
+    **dict.fromkeys(
+        ("save_every", "log_every", "step_every", "val_pictures", "patience"), _COUNT
+    ),
     **dict.fromkeys(("width", "input_scale", "learning_rate", "clip"), _POSITIVE),
-    **dict.fromkeys(("workers", "weight_decay", "elastic", "dice", "lovasz"), _NOT_NEGATIVE),
+    **dict.fromkeys(
+        ("workers", "weight_decay", "elastic", "dice", "lovasz", "auxiliary"), _NOT_NEGATIVE
+    ),
     **dict.fromkeys(("border_weight", "warmup", "seed"), _NOT_NEGATIVE),
     **dict.fromkeys(("stage1_steps", "stage1_step_every"), _COUNT),
     **dict.fromkeys(("flip", "color", "ema", "momentum", "overlap"), _SHARE),
@@ -66,6 +70,9 @@ class Recipe:
     """Random start of DeconvNet's decoder: N(0, 0.01) as published, or He et al. 2015."""
     start_from: str | None = None
     """Weights to start from: a checkpoint or torchvision's VGG-16 file; none: from scratch."""
+    freeze: str | None = None
+    """Parts that are left as they are, by the beginnings of their names, such as encoder or
+    encoder.0,encoder.1; their batch norm keeps its statistics too."""
 
     # the data
     data: str = "scenes"
@@ -109,6 +116,9 @@ class Recipe:
     """Weight of a soft Dice loss added to the cross entropy."""
     lovasz: float = 0.0
     """Weight of a Lovasz-softmax loss added to the cross entropy."""
+    auxiliary: float = 0.0
+    """Weight of the loss of extra classifiers on the decoder's stages (deep supervision), which
+    are thrown away after training; for deconvnet, segnet and unet."""
     border_weight: float = 0.0
     """Extra weight of pixels between two close objects (w0 of U-Net, published 10)."""
 
@@ -140,12 +150,17 @@ class Recipe:
     0 means the weights themselves."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Number format of the training, in Lightning Fabric's words."""
+    engine: Literal["torch", "native"] = "torch"
+    """What computes the steps: torch, or our own kernels for the CPU (native), which are faster
+    there; without a C++ compiler, on a GPU or in another precision native is torch."""
 
     # the run
     seed: int = 0
     """Seed of everything random."""
     evaluate_every: int = 500
     """Steps between evaluations on val."""
+    patience: int | None = None
+    """Stop early after so many evaluations without a better mIoU; none never does."""
     val_pictures: int | None = None
     """Pictures of val used while training, evenly spread; the end always uses all."""
     save_every: int = 200

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import nn
 
+from deconvnet.errors import RecipeError
 from deconvnet.recipe import Recipe
 
 
@@ -41,6 +42,7 @@ def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer
     }
     trainable = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
     biases = [p for n, p in trainable if n.endswith("bias") and id(p) not in norm]
+    fused = recipe.precision != "16-mixed"  # there it cannot be clipped
     if recipe.optimizer == "sgd":
         rest = [p for n, p in trainable if not n.endswith("bias") or id(p) in norm]
         return torch.optim.SGD(
@@ -50,6 +52,7 @@ def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer
             ],
             lr=recipe.learning_rate,
             momentum=recipe.momentum,
+            fused=fused,
         )
     kernels = [p for _, p in trainable if p.ndim > 1]
     vectors = [p for _, p in trainable if p.ndim <= 1]
@@ -59,7 +62,38 @@ def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer
             {"params": vectors, "multiplier": 1.0, "weight_decay": 0.0},
         ],
         lr=recipe.learning_rate,
+        fused=fused,
     )
+
+
+def freeze(network: nn.Module, parts: str | None) -> None:
+    """Leave parts of a network as they are, named by the beginnings of their names.
+
+    Raises:
+        RecipeError: If there is no such part, or nothing would be left to train.
+    """
+    if parts is None:
+        return
+    for part in (word.strip() for word in parts.split(",")):
+        found = [
+            p for n, p in network.named_parameters() if n == part or n.startswith(f"{part}.")
+        ]
+        if not found:
+            names = ", ".join(name for name, _ in network.named_children())
+            raise RecipeError(
+                f"There is no part '{part}' to freeze in this network; its parts are {names}."
+            )
+        for parameter in found:
+            parameter.requires_grad_(False)
+    if not any(p.requires_grad for p in network.parameters()):
+        raise RecipeError(f"freeze is '{parts}', which leaves nothing to train.")
+
+
+def hold_frozen(network: nn.Module) -> None:
+    """Let batch norm that is not trained use and keep the statistics it has."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+            module.eval()
 
 
 @torch.no_grad()

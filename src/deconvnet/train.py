@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +24,30 @@ from torch import Tensor, nn
 from deconvnet import losses
 from deconvnet.checkpoint import (
     build_network,
-    load_checkpoint,
     load_state,
-    read_weights,
 )
 from deconvnet.errors import (
-    CheckpointError,
     DivergedError,
     OutputError,
     RecipeError,
 )
 from deconvnet.evaluate import Evaluation
 from deconvnet.files import write_text
-from deconvnet.models.vgg import load_vgg16
+from deconvnet.kernels.training import native_operations
 from deconvnet.progress import ProgressBar, duration, say
 from deconvnet.recipe import Recipe
-from deconvnet.solver import build_optimizer, rate_factor, update_average
+from deconvnet.solver import (
+    build_optimizer,
+    freeze,
+    hold_frozen,
+    rate_factor,
+    update_average,
+)
+from deconvnet.supervision import Supervised, thinned
 from deconvnet.training_job import Job, Run, prepare
 from deconvnet.training_pictures import TrainingPictures, batches_from
 from deconvnet.training_records import finish, save, score_and_keep, write_log
+from deconvnet.transfer import start_from
 
 MAY_CHANGE = {"data", "start_from", "workers", "log_every", "save_every", "tensorboard"}
 """Settings that may differ when a run is resumed: they do not change what is computed then."""
@@ -87,7 +92,7 @@ def carry_out(job: Job, *, resume: bool) -> Evaluation | None:
     """Train what a job says, on its data, into its folder; the rest is as for `train`."""
     recipe = job.recipe
     run = begin(job, resume=resume)
-    trained, optimizer = job.fabric.setup(run.network, run.optimizer)
+    trained, optimizer = job.fabric.setup(run.trained, run.optimizer)
     batches = batches_from(
         TrainingPictures(job.training, recipe, job.config),
         run.step,
@@ -98,7 +103,7 @@ def carry_out(job: Job, *, resume: bool) -> Evaluation | None:
         ProgressBar("train", recipe.steps, start=run.step, quiet=job.quiet) as bar,
         _interrupts_noted() as interrupted,
     ):
-        while run.step < recipe.steps:
+        while run.step < recipe.steps and not out_of_patience(run, recipe):
             began = time.monotonic()
             loss = take_step(job, run.step, trained, optimizer, batches)
             run.step += 1
@@ -130,7 +135,9 @@ def begin(job: Job, *, resume: bool) -> Run:
     torch.manual_seed(recipe.seed)
     network = _channels_last(build_network(job.config))
     average = copy.deepcopy(network).requires_grad_(False) if recipe.ema else network
-    run = Run(network, build_optimizer(network, recipe), average)
+    freeze(network, recipe.freeze)
+    trained = trained_module(network, job)
+    run = Run(network, trained, build_optimizer(trained, recipe), average)
     begun = (job.out / "recipe.yaml").exists()
     if resume and (state_file.exists() or not begun):
         state = load_state(state_file)
@@ -143,7 +150,9 @@ def begin(job: Job, *, resume: bool) -> Run:
                 "or name another folder with --out."
             )
         if recipe.start_from:
-            say(start_from(run, recipe.start_from), quiet=job.quiet)
+            said = start_from(recipe.start_from, network, recipe.model, job.config.classes)
+            average.load_state_dict(network.state_dict())
+            say(said, quiet=job.quiet)
         job.fabric.barrier()  # every process has looked before one writes
         if job.fabric.is_global_zero:
             write_text(job.out / "recipe.yaml", recipe.to_yaml())
@@ -166,6 +175,7 @@ def take_step(
     recipe, fabric = job.recipe, job.fabric
     torch.manual_seed(_seed_of(recipe.seed, step, fabric.global_rank))  # dropout
     network.train()
+    hold_frozen(network)
     for group in optimizer.param_groups:
         group["lr"] = recipe.learning_rate * rate_factor(step, recipe) * group["multiplier"]
     optimizer.zero_grad()
@@ -173,8 +183,9 @@ def take_step(
     for turn in range(recipe.accumulate):
         images, labels, *pixel_weights = (fabric.to_device(part) for part in next(batches))
         with fabric.no_backward_sync(network, enabled=turn < recipe.accumulate - 1):
-            logits = network(images.contiguous(memory_format=torch.channels_last))
-            loss = _loss(logits, labels, pixel_weights, job) / recipe.accumulate
+            with native_operations() if job.native else nullcontext():
+                output = network(images.contiguous(memory_format=torch.channels_last))
+            loss = _loss(output, labels, pixel_weights, job) / recipe.accumulate
             fabric.backward(loss)
         total += loss.item()
     if not math.isfinite(total):
@@ -189,37 +200,21 @@ def take_step(
     return total
 
 
-def start_from(run: Run, source: str) -> str:
-    """Take over the weights that fit from a checkpoint or a VGG-16 file; says what was kept.
+def trained_module(network: nn.Module, job: Job) -> nn.Module:
+    """The network, with classifiers on its decoder's stages where the recipe asks for them."""
+    if not job.recipe.auxiliary:
+        return network
+    side = job.recipe.crop_size
+    example = torch.zeros(1, job.config.in_channels, side, side)
+    return Supervised(network, len(job.config.classes), example)
 
-    Raises:
-        CheckpointError: If there is no such file, or nothing in it fits.
-    """
-    path = Path(source)
-    if path.is_file():
-        load_vgg16(run.network, read_weights(path))
-        kept = f"Encoder started from the VGG-16 weights in {path}."
-    else:
-        weights = load_checkpoint(source).network.state_dict()
-        own = run.network.state_dict()
-        fitting = {
-            name: value
-            for name, value in weights.items()
-            if name in own and own[name].shape == value.shape
-        }
-        if not fitting:
-            raise CheckpointError(
-                f"Nothing in {source} fits this network; start from one of the same model "
-                "and width, or without init."
-            )
-        run.network.load_state_dict({**own, **fitting})
-        fresh = [name for name in own if name not in fitting]
-        kept = f"Started from {source}: {len(fitting)} tensors kept, {len(fresh)} new" + (
-            f" ({', '.join(fresh[:4])}{', ...' if fresh[4:] else ''})." if fresh else "."
-        )
-    if run.average is not run.network:
-        run.average.load_state_dict(run.network.state_dict())
-    return kept
+
+def out_of_patience(run: Run, recipe: Recipe) -> bool:
+    """Whether the last `patience` evaluations brought nothing better."""
+    scores = [row["mean_iou"] for row in run.log if not math.isnan(row["mean_iou"])]
+    if recipe.patience is None or not scores:
+        return False
+    return len(scores) - 1 - int(np.argmax(scores)) >= recipe.patience
 
 
 def plan(recipe: Recipe, out: str | Path, *, device: str = "auto") -> str:
@@ -235,7 +230,9 @@ def plan_job(job: Job) -> str:
     """What carrying out a job would do and take, as `plan` says it."""
     recipe = job.recipe
     network = _channels_last(build_network(job.config))
-    trained, optimizer = job.fabric.setup(network, build_optimizer(network, recipe))
+    freeze(network, recipe.freeze)
+    module = trained_module(network, job)
+    trained, optimizer = job.fabric.setup(module, build_optimizer(module, recipe))
     batches = batches_from(TrainingPictures(job.training, recipe, job.config), 0)
     times = [time.monotonic()]
     for step in range(min(3, recipe.steps)):
@@ -274,8 +271,14 @@ def _peak_memory() -> float:
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
 
 
-def _loss(logits: Tensor, labels: Tensor, pixel_weights: list[Tensor], job: Job) -> Tensor:
-    """The recipe's sum of losses on one batch."""
+def _loss(
+    output: Tensor | tuple[Tensor, list[Tensor]],
+    labels: Tensor,
+    pixel_weights: list[Tensor],
+    job: Job,
+) -> Tensor:
+    """The recipe's sum of losses on one batch, from logits or what `Supervised` gives."""
+    logits, stages = output if isinstance(output, tuple) else (output, [])
     loss = losses.cross_entropy(
         logits,
         labels,
@@ -286,6 +289,11 @@ def _loss(logits: Tensor, labels: Tensor, pixel_weights: list[Tensor], job: Job)
         loss = loss + job.recipe.dice * losses.dice_loss(logits, labels)
     if job.recipe.lovasz:
         loss = loss + job.recipe.lovasz * losses.lovasz_loss(logits, labels)
+    for stage_logits in stages:
+        stage_labels = thinned(labels, (stage_logits.shape[2], stage_logits.shape[3]))
+        loss = loss + job.recipe.auxiliary / len(stages) * losses.cross_entropy(
+            stage_logits, stage_labels, class_weights=job.class_weights
+        )
     return loss
 
 

@@ -23,6 +23,7 @@ from deconvnet.errors import (
     MissingExtraError,
     RecipeError,
 )
+from deconvnet.kernels import winograd
 from deconvnet.kernels.allocator import tune_allocator
 from deconvnet.predict import find_device
 from deconvnet.progress import say
@@ -41,6 +42,8 @@ class Job:
     fabric: Fabric
     class_weights: Tensor | None
     quiet: bool
+    native: bool = False
+    """Whether our own kernels compute the steps."""
 
     @property
     def pictures_per_step(self) -> int:
@@ -53,6 +56,8 @@ class Run:
     """A training run as it stands; what state.pt keeps."""
 
     network: nn.Module
+    trained: nn.Module
+    """What is trained: the network itself, or with classifiers beside it (`Supervised`)."""
     optimizer: torch.optim.Optimizer
     average: nn.Module
     """The moving average of the network; the network itself where there is none."""
@@ -69,6 +74,7 @@ class Run:
             "step": self.step,
             "best": self.best,
             "network": self.network.state_dict(),
+            "beside": {k: v for k, v in self.trained.state_dict().items() if k[:6] == "heads."},
             "average": self.average.state_dict() if self.average is not self.network else None,
             "optimizer": self.optimizer.state_dict(),
             "log": self.log,
@@ -83,6 +89,7 @@ class Run:
             CheckpointError: If the state is of another network.
         """
         load_weights(self.network, state["network"], str(source))
+        self.trained.load_state_dict(state.get("beside", {}), strict=False)
         if state["average"] is not None:
             load_weights(self.average, state["average"], str(source))
         self.optimizer.load_state_dict(state["optimizer"])
@@ -131,7 +138,20 @@ def prepare(
         fabric,
         None if weights is None else weights.to(fabric.device),
         quiet or not fabric.is_global_zero,
+        recipe.engine == "native" and _native_works(recipe, fabric, quiet=quiet),
     )
+
+
+def _native_works(recipe: Recipe, fabric: Fabric, *, quiet: bool) -> bool:
+    """Whether our own kernels can train here; says so where they cannot."""
+    if fabric.device.type != "cpu" or recipe.precision != "32-true":
+        reason = "they compute in 32-true on the CPU"
+    elif not winograd.is_available():  # which has said why, in one line of the log
+        reason = "they could not be compiled"
+    else:
+        return True
+    say(f"The native kernels are not used, for {reason}; torch is.", quiet=quiet)
+    return False
 
 
 def model_options(recipe: Recipe) -> dict[str, Any]:

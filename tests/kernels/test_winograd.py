@@ -51,6 +51,35 @@ def assert_convolves_like_torch(count, channels, out_channels, height, width, pa
     assert_near(result, expected)
 
 
+def assert_kernels_have_the_gradient_of_torch(
+    count, channels, out_channels, height, width, padding, turned, channels_last
+):
+    height, width = max(height, 3 - 2 * padding), max(width, 3 - 2 * padding)
+    features = torch.randn(count, channels, height, width)
+    shape = (channels, out_channels) if turned else (out_channels, channels)
+    weight, bias = torch.randn(*shape, 3, 3), torch.randn(out_channels)
+    if channels_last:
+        weight = weight.contiguous(memory_format=torch.channels_last)
+    exact = [value.double().requires_grad_() for value in (features, weight, bias)]
+    result = (
+        F.conv_transpose2d(*exact, padding=2 - padding)
+        if turned
+        else F.conv2d(*exact, padding=padding)
+    )
+    gradient = torch.randn(result.shape)
+    result.backward(gradient.double())
+    to_weight, to_bias = winograd.kernel_gradient(
+        features, gradient, weight, padding=padding, turned=turned
+    )
+    assert to_weight.stride() == weight.stride()
+    assert_near(to_weight, exact[1].grad)
+    assert_near(to_bias, exact[2].grad)
+    forth = winograd.pack(weight, bias, turned=turned)
+    assert_near(winograd.convolve(features, forth, padding=padding), result)
+    back = winograd.pack(weight, None, turned=not turned)
+    assert_near(winograd.convolve(gradient, back, padding=2 - padding), exact[0].grad)
+
+
 def assert_near(result, expected):
     assert result.shape == expected.shape
     assert (result - expected).abs().max() <= 2e-5 * expected.abs().max().clamp(min=1)
@@ -114,6 +143,10 @@ def test_pooling_and_unpooling_are_those_of_the_layers(count, channels, height, 
     rows = torch.arange(pooled.shape[2])[:, None] * 2 + corners // 2
     columns = torch.arange(pooled.shape[3]) * 2 + corners % 2
     assert torch.equal(rows * width + columns, switches.positions)
+    picked = winograd.pick_corners(features, corners)
+    assert torch.equal(
+        picked, features.flatten(2).gather(2, switches.positions.flatten(2)).view_as(picked)
+    )
     others = torch.randn(pooled.shape)
     assert torch.equal(
         winograd.unpool_corners(others, corners, switches.size),
@@ -128,12 +161,56 @@ def test_threads_share_out_rows(threads):
     assert torch.equal(best, pooled)
     plane = winograd.unpool_corners(best, corners, (7, 9))
     assert torch.equal(plane, unpool(pooled, switches))
+    assert torch.equal(winograd.pick_corners(plane, corners), best)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    count=st.integers(1, 3),
+    channels=st.integers(1, 40),
+    out_channels=st.integers(1, 40),
+    height=st.integers(3, 19),
+    width=st.integers(3, 19),
+    padding=st.integers(0, 2),
+    turned=st.booleans(),
+    channels_last=st.booleans(),
+)
+def test_any_kernel_gradient_is_that_of_torch(**sizes):
+    assert_kernels_have_the_gradient_of_torch(**sizes)
+
+
+@pytest.mark.parametrize(
+    ("channels", "out_channels", "side"),
+    [(64, 64, 45), (256, 96, 14), (200, 300, 30), (1, 16, 1), (16, 16, 2)],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_kernel_gradient_is_shared_out_among_threads(
+    threads, channels, out_channels, side, turned
+):
+    sizes = (2, channels, out_channels, side, side + 1)
+    assert_kernels_have_the_gradient_of_torch(*sizes, 1, turned, channels_last=True)
+
+
+def test_the_kernel_gradient_has_the_same_bits_each_time(threads):
+    for channels in (20, 180):  # shared out by tiles, and by channels
+        features, gradient = torch.randn(2, channels, 33, 30), torch.randn(2, channels, 33, 30)
+        weight = torch.empty(channels, channels, 3, 3)
+        first, *others = (
+            winograd.kernel_gradient(features, gradient, weight) for _ in range(4)
+        )
+        for other in others:
+            assert torch.equal(first[0], other[0])
+            assert torch.equal(first[1], other[1])
 
 
 def test_an_empty_batch_gives_an_empty_result():
     packed = winograd.pack(torch.randn(16, 16, 3, 3), None)
     assert winograd.convolve(torch.zeros(0, 16, 8, 8), packed).shape == (0, 16, 8, 8)
     assert winograd.pool_corners(torch.zeros(0, 16, 8, 8))[0].shape == (0, 16, 4, 4)
+    gradient, _ = winograd.kernel_gradient(
+        torch.zeros(0, 16, 8, 8), torch.zeros(0, 16, 8, 8), torch.zeros(16, 16, 3, 3)
+    )
+    assert torch.equal(gradient, torch.zeros(16, 16, 3, 3))
 
 
 def test_other_types_are_refused_in_words():

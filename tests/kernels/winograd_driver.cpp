@@ -17,6 +17,25 @@ static void run(int64_t count, int64_t channels, int64_t out_channels, int64_t h
   winograd_convolution(features.data(), packed.data(), bias.data(), result.data(),
                        scratch.data(), height, width, channels, out_channels, padding, 1, 0,
                        tiles, 0, blocks, chunk);
+
+  std::vector<float> weight(out_channels * channels * 9, 1.0f), gradient(weight.size());
+  winograd_pack(weight.data(), packed.data(), 9 * channels, 9, 3, 1, channels, out_channels, 0,
+                blocks);
+  winograd_pack(weight.data() + 8, packed.data(), 9, 9 * out_channels, -3, -1, channels,
+                out_channels, 0, blocks);  // (in, out, 3, 3), turned half round
+  const int64_t groups = (channels + LANES - 1) / LANES;
+  const int64_t part = (36 * groups * LANES + 1) * blocks * COLUMNS;
+  std::vector<float> sums(2 * part), area(winograd_sums_scratch(channels, out_channels, chunk));
+  for (int64_t half = 0; half < 2; ++half)  // as two threads share out tiles, and then channels
+    winograd_sums(features.data(), result.data(), sums.data() + half * part, area.data(), height,
+                  width, channels, out_channels, padding, half * tiles / 2, (half + 1) * tiles / 2,
+                  0, groups, chunk);
+  winograd_kernel_gradient(sums.data(), gradient.data(), 2, part, 9 * channels, 9, 3, 1, channels,
+                           out_channels, 0, channels);
+  for (int64_t group = 0; group < groups; ++group)
+    winograd_sums(features.data(), result.data(), sums.data(), area.data(), height, width, channels,
+                  out_channels, padding, 0, tiles, group, group + 1, chunk);
+
   const int64_t rows = (height + 1) / 2, windows = count * rows * ((width + 1) / 2);
   std::vector<float> best(windows * channels);
   std::vector<uint8_t> corners(windows * channels);
@@ -24,6 +43,8 @@ static void run(int64_t count, int64_t channels, int64_t out_channels, int64_t h
                count * rows);
   unpool_corners(best.data(), corners.data(), features.data(), height, width, channels, 0,
                  count * height);
+  pick_corners(features.data(), corners.data(), best.data(), height, width, channels, 0,
+               count * rows);
 }
 
 int main() {

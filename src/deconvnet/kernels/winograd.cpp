@@ -6,6 +6,11 @@
 //   its 6 x 6 pixels are transformed,         V[36][tile][channel]
 //   multiplied by the transformed kernels,    M[36][tile][out channel] = V U
 //   and transformed back, with bias and ReLU.
+//
+// For training: what a loss changes by the pixels of the features is such a convolution too, by
+// the kernels turned half round. What it changes by the kernels are 36 products as well, of the
+// transformed tiles V and of the gradient's tiles spread out, D[36][tile][out channel]:
+//   S = V^T D, summed over all tiles, and transformed back to 3 x 3.
 
 #include <algorithm>
 #include <cstdint>
@@ -26,9 +31,11 @@ constexpr int64_t LANES = 8;
 constexpr int ROWS = 6;  // 12 of 16
 #endif
 constexpr int64_t COLUMNS = 2 * LANES;  // out channels a product keeps in registers
+constexpr int SUM_ROWS = LANES / 2;     // in channels that V^T D keeps in registers
 constexpr int64_t SKEW = 16;            // floats, so that the 36 planes start in other cache sets
 
 typedef float Floats __attribute__((vector_size(4 * LANES)));
+typedef double Doubles __attribute__((vector_size(8 * LANES)));
 
 inline Floats load(const float* place) {
   Floats lanes;
@@ -106,12 +113,14 @@ inline void transform_back_line(const Floats m[6], Floats y[4]) {
   y[3] = multiply_add(8, far_difference, difference) + m[5];
 }
 
-// B^T d B of one tile, for every channel, into 36 planes.
-void transform(const Layer& layer, const Tile& tile, float* into, int64_t plane) {
+// B^T d B of one tile, for the channels from `first` on, into 36 planes. There LANES channels lie
+// together, and the next ones `group` floats further on.
+void transform(const Layer& layer, const Tile& tile, float* into, int64_t plane, int64_t group,
+               int64_t first, int64_t last) {
   const int64_t top = tile.row - layer.padding, left = tile.column - layer.padding;
   const float* image =
       layer.features + tile.image * layer.height * layer.width * layer.channels;
-  for (int64_t channel = 0; channel < layer.channels; channel += LANES) {
+  for (int64_t channel = first; channel < last; channel += LANES, into += group) {
     const int64_t count = layer.channels - channel;
     Floats lines[6][6];  // by column, then row
     for (int column = 0; column < 6; ++column) {
@@ -133,7 +142,7 @@ void transform(const Layer& layer, const Tile& tile, float* into, int64_t plane)
       Floats values[6];
       transform_line(line, values);
       for (int column = 0; column < 6; ++column)
-        store(into + (6 * row + column) * plane + channel, values[column]);
+        store(into + (6 * row + column) * plane, values[column]);
     }
   }
 }
@@ -201,6 +210,88 @@ void multiply_last(int64_t count, const float* left, int64_t left_stride, const 
     multiply_last<COUNT - 1>(count, left, left_stride, right, depth, product, product_stride);
 }
 
+// A d of one line of four: the transpose of transform_back_line.
+inline void spread_line(const Floats y[4], Floats d[6]) {
+  const Floats even = y[0] + y[2], odd = y[1] + y[3];
+  const Floats far_even = multiply_add(4, y[2], y[0]), far_odd = multiply_add(4, y[3], y[1]);
+  d[0] = y[0];
+  d[1] = even + odd;
+  d[2] = even - odd;
+  d[3] = multiply_add(2, far_odd, far_even);
+  d[4] = multiply_add(-2, far_odd, far_even);
+  d[5] = y[3];
+}
+
+// A d A^T of one tile of the result's gradient, for every out channel; laid out as by transform.
+void spread(const Layer& layer, const float* gradient, const Tile& tile, float* into,
+            int64_t plane, int64_t group) {
+  const int64_t rows = std::min<int64_t>(4, layer.out_height() - tile.row);
+  const int64_t columns = std::min<int64_t>(4, layer.out_width() - tile.column);
+  const float* corner = gradient + ((tile.image * layer.out_height() + tile.row) *
+                                        layer.out_width() + tile.column) * layer.out_channels;
+  const int64_t wide = layer.blocks() * COLUMNS;
+  for (int64_t channel = 0; channel < wide; channel += LANES) {
+    float* const place = into + channel / COLUMNS * group + channel % COLUMNS;
+    const int64_t count = std::max<int64_t>(0, layer.out_channels - channel);
+    Floats lines[4][6] = {};  // by column of the tile, then row of the 6 x 6
+    for (int64_t column = 0; column < columns; ++column) {
+      Floats pixels[4] = {};
+      for (int64_t row = 0; row < rows; ++row)
+        pixels[row] = load_some(
+            corner + (row * layer.out_width() + column) * layer.out_channels + channel, count);
+      spread_line(pixels, lines[column]);
+    }
+    for (int row = 0; row < 6; ++row) {
+      const Floats line[4] = {lines[0][row], lines[1][row], lines[2][row], lines[3][row]};
+      Floats values[6];
+      spread_line(line, values);
+      for (int column = 0; column < 6; ++column)
+        store(place + (6 * row + column) * plane, values[column]);
+    }
+  }
+}
+
+// sum[0 .. SUM_ROWS)[0 .. COLUMNS) += left^T right, over `depth` tiles that lie close together.
+void multiply_over_tiles(const float* left, const float* right, int64_t depth, float* sum,
+                         int64_t sum_stride) {
+  Floats sums[SUM_ROWS][2] = {};
+  for (int64_t tile = 0; tile < depth; ++tile) {
+    const Floats first = load(right + tile * COLUMNS);
+    const Floats second = load(right + tile * COLUMNS + LANES);
+#pragma GCC unroll 8
+    for (int row = 0; row < SUM_ROWS; ++row) {
+      const float value = left[tile * LANES + row];
+      sums[row][0] = multiply_add(value, first, sums[row][0]);
+      sums[row][1] = multiply_add(value, second, sums[row][1]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int row = 0; row < SUM_ROWS; ++row) {
+    float* const place = sum + row * sum_stride;
+    store(place, load(place) + sums[row][0]);
+    store(place + LANES, load(place + LANES) + sums[row][1]);
+  }
+}
+
+// G g of one line of three.
+inline void transform_kernel_line(const Doubles g[3], Doubles u[6]) {
+  const Doubles outer = (g[0] + g[2]) / 6, far_outer = (g[0] + 4 * g[2]) / 24;
+  u[0] = g[0] / 4;
+  u[1] = -outer - g[1] / 6;
+  u[2] = -outer + g[1] / 6;
+  u[3] = far_outer + g[1] / 12;
+  u[4] = far_outer - g[1] / 12;
+  u[5] = g[2];
+}
+
+// G^T u of one line of six.
+inline void transform_kernel_back_line(const Floats u[6], Floats g[3]) {
+  const Floats sum = u[1] + u[2], far_sum = u[3] + u[4];
+  g[0] = u[0] / 4 - sum / 6 + far_sum / 24;
+  g[1] = (u[2] - u[1]) / 6 + (u[3] - u[4]) / 12;
+  g[2] = (far_sum - sum) / 6 + u[5];
+}
+
 }  // namespace
 
 extern "C" {
@@ -228,7 +319,8 @@ void winograd_convolution(const float* features, const float* kernels, const flo
   for (int64_t start = first_tile; start < last_tile; start += chunk) {
     const int64_t count = std::min(chunk, last_tile - start);
     for (int64_t tile = 0; tile < count; ++tile)
-      transform(layer, Tile(layer, start + tile), scratch + tile * deep, plane);
+      transform(layer, Tile(layer, start + tile), scratch + tile * deep, plane, LANES, 0,
+                channels);
     for (int64_t place = 0; place < 36; ++place) {
       for (int64_t block = first_block; block < last_block; ++block) {
         const float* right = kernels + (place * layer.blocks() + block) * channels * COLUMNS;
@@ -244,6 +336,122 @@ void winograd_convolution(const float* features, const float* kernels, const flo
     for (int64_t tile = 0; tile < count; ++tile)
       transform_back(layer, Tile(layer, start + tile), products + tile * wide, product_plane,
                      first_block * COLUMNS, last_block * COLUMNS);
+  }
+}
+
+// G g G^T of the kernels, in float64, packed for winograd_convolution: (36, blocks, channels,
+// COLUMNS). Strides are in floats and may be negative: so kernels are turned and exchanged.
+void winograd_pack(const float* weight, float* packed, int64_t out_stride, int64_t in_stride,
+                   int64_t row_stride, int64_t column_stride, int64_t channels,
+                   int64_t out_channels, int64_t first_block, int64_t last_block) {
+  const int64_t blocks = (out_channels + COLUMNS - 1) / COLUMNS;
+  for (int64_t out = first_block * COLUMNS; out < last_block * COLUMNS; out += LANES) {
+    const int64_t count = std::min(LANES, out_channels - out);
+    for (int64_t channel = 0; channel < channels; ++channel) {
+      const float* const kernel = weight + out * out_stride + channel * in_stride;
+      Doubles lines[3][6];  // by column of the kernel, then row of the 6 x 6
+      for (int column = 0; column < 3; ++column) {
+        Doubles values[3] = {};
+        for (int row = 0; row < 3; ++row)
+          for (int64_t lane = 0; lane < count; ++lane)
+            values[row][lane] =
+                kernel[lane * out_stride + row * row_stride + column * column_stride];
+        transform_kernel_line(values, lines[column]);
+      }
+      float* const place =
+          packed + (out / COLUMNS * channels + channel) * COLUMNS + out % COLUMNS;
+      for (int row = 0; row < 6; ++row) {
+        const Doubles line[3] = {lines[0][row], lines[1][row], lines[2][row]};
+        Doubles values[6];
+        transform_kernel_line(line, values);
+        for (int column = 0; column < 6; ++column)
+          store(place + (6 * row + column) * blocks * channels * COLUMNS,
+                __builtin_convertvector(values[column], Floats));
+      }
+    }
+  }
+}
+
+// Floats of scratch memory that one call of winograd_sums needs.
+int64_t winograd_sums_scratch(int64_t channels, int64_t out_channels, int64_t chunk) {
+  const int64_t deep = (channels + LANES - 1) / LANES * LANES;
+  const int64_t wide = (out_channels + COLUMNS - 1) / COLUMNS * COLUMNS;
+  return 36 * (chunk * (deep + wide) + 2 * SKEW);
+}
+
+// S of the tiles first_tile .. last_tile, for the in channels of some groups of LANES, into
+// (36, groups * LANES, blocks * COLUMNS); and, with the first group, the gradient's own sum over
+// the tiles, into the blocks * COLUMNS floats after it.
+void winograd_sums(const float* features, const float* gradient, float* sums, float* scratch,
+                   int64_t height, int64_t width, int64_t channels, int64_t out_channels,
+                   int64_t padding, int64_t first_tile, int64_t last_tile, int64_t first_group,
+                   int64_t last_group, int64_t chunk) {
+  const Layer layer{features, nullptr,      nullptr, nullptr, height, width,
+                    channels, out_channels, padding, 0};
+  const int64_t deep = (channels + LANES - 1) / LANES * LANES;
+  const int64_t wide = layer.blocks() * COLUMNS;
+  const int64_t first = first_group * LANES, last = last_group * LANES;
+  const int64_t plane = chunk * (last - first) + SKEW, spread_plane = chunk * wide + SKEW;
+  float* const spreads = scratch + 36 * plane;
+  float* const total = sums + 36 * deep * wide;
+  for (int64_t place = 0; place < 36; ++place)
+    std::fill_n(sums + (place * deep + first) * wide, (last - first) * wide, 0.0f);
+  if (first == 0) std::fill_n(total, wide, 0.0f);
+  for (int64_t start = first_tile; start < last_tile; start += chunk) {
+    const int64_t count = std::min(chunk, last_tile - start);
+    for (int64_t number = 0; number < count; ++number) {
+      const Tile tile(layer, start + number);
+      transform(layer, tile, scratch + number * LANES, plane, chunk * LANES, first,
+                std::min(last, channels));
+      spread(layer, gradient, tile, spreads + number * COLUMNS, spread_plane, chunk * COLUMNS);
+    }
+    for (int64_t place = 0; place < 36; ++place)
+      for (int64_t column = 0; column < wide; column += COLUMNS)
+        for (int64_t row = first; row < last; row += SUM_ROWS)
+          multiply_over_tiles(
+              scratch + place * plane + (row - first) / LANES * LANES * chunk + row % LANES,
+              spreads + place * spread_plane + column * chunk, count,
+              sums + (place * deep + row) * wide + column, wide);
+    if (first == 0)  // in the plane of the point (1, 1) a tile is spread to the sum of its pixels
+      for (int64_t column = 0; column < wide; column += COLUMNS)
+        for (int64_t number = 0; number < count; ++number)
+          for (int64_t lane = 0; lane < COLUMNS; ++lane)
+            total[column + lane] +=
+                spreads[7 * spread_plane + column * chunk + number * COLUMNS + lane];
+  }
+}
+
+// G^T S G for some in channels; S is the sum of `parts` of them. Strides as for winograd_pack.
+void winograd_kernel_gradient(const float* sums, float* gradient, int64_t parts,
+                              int64_t part_size, int64_t out_stride, int64_t in_stride,
+                              int64_t row_stride, int64_t column_stride, int64_t channels,
+                              int64_t out_channels, int64_t first, int64_t last) {
+  const int64_t deep = (channels + LANES - 1) / LANES * LANES;
+  const int64_t wide = (out_channels + COLUMNS - 1) / COLUMNS * COLUMNS;
+  for (int64_t channel = first; channel < last; ++channel) {
+    for (int64_t out = 0; out < out_channels; out += LANES) {
+      Floats lines[6][3];  // by column of the 6 x 6, then row of the kernel
+      for (int column = 0; column < 6; ++column) {
+        Floats values[6] = {};
+        for (int row = 0; row < 6; ++row)
+          for (int64_t part = 0; part < parts; ++part)
+            values[row] += load(sums + part * part_size +
+                                ((6 * row + column) * deep + channel) * wide + out);
+        transform_kernel_back_line(values, lines[column]);
+      }
+      float* const kernel = gradient + out * out_stride + channel * in_stride;
+      const int64_t count = std::min(LANES, out_channels - out);
+      for (int row = 0; row < 3; ++row) {
+        const Floats line[6] = {lines[0][row], lines[1][row], lines[2][row],
+                                lines[3][row], lines[4][row], lines[5][row]};
+        Floats values[3];
+        transform_kernel_back_line(line, values);
+        for (int column = 0; column < 3; ++column)
+          for (int64_t lane = 0; lane < count; ++lane)
+            kernel[lane * out_stride + row * row_stride + column * column_stride] =
+                values[column][lane];
+      }
+    }
   }
 }
 
@@ -286,6 +494,26 @@ void unpool_corners(const float* features, const uint8_t* corners, float* plane,
       float* pixel = plane + (row * width + x) * channels;
       for (int64_t c = 0; c < channels; ++c)
         pixel[c] = corners[window + c] == here ? features[window + c] : 0.0f;
+    }
+  }
+}
+
+// The way back of unpool_corners: what lies in each corner; rows are those of the windows.
+void pick_corners(const float* plane, const uint8_t* corners, float* picked, int64_t height,
+                  int64_t width, int64_t channels, int64_t first_row, int64_t last_row) {
+  const int64_t rows = (height + 1) / 2, columns = (width + 1) / 2;
+  for (int64_t row = first_row; row < last_row; ++row) {
+    const int64_t y = row % rows * 2;
+    for (int64_t column = 0; column < columns; ++column) {
+      const int64_t x = column * 2, window = (row * columns + column) * channels;
+      const float* pixel = plane + ((row / rows * height + y) * width + x) * channels;
+      std::fill_n(picked + window, channels, 0.0f);
+      for (int number = 0; number < 4; ++number) {
+        if (y + number / 2 >= height || x + number % 2 >= width) continue;
+        const float* there = pixel + (number / 2 * width + number % 2) * channels;
+        for (int64_t c = 0; c < channels; ++c)
+          picked[window + c] = corners[window + c] == number ? there[c] : picked[window + c];
+      }
     }
   }
 }

@@ -17,18 +17,11 @@ from deconvnet.errors import ShapeError
 from deconvnet.kernels import load_kernel
 from deconvnet.shapes import Features, Float, UInt8
 
-KERNEL_TRANSFORM = (
-    (1 / 4, 0, 0),
-    (-1 / 6, -1 / 6, -1 / 6),
-    (-1 / 6, 1 / 6, -1 / 6),
-    (1 / 24, 1 / 12, 1 / 6),
-    (1 / 24, -1 / 12, 1 / 6),
-    (0, 0, 1),
-)
-"""G of F(4 x 4, 3 x 3), at the points 0, 1, -1, 2, -2 (Lavin & Gray 2016, section 4.3)."""
-
 CACHED_KERNELS = 170**2
 """In times out channels: up to here the transformed kernels stay in a core's cache."""
+
+SUMMED_TILES = 64
+"""Tiles that are multiplied at once for the gradient of the kernels."""
 
 TILES_PER_THREAD = 64
 """With fewer tiles, threads share out the channels instead, so that each reads its kernels."""
@@ -48,20 +41,36 @@ def is_available() -> bool:
     return load_kernel("winograd") is not None
 
 
-def pack(weight: Float[Tensor, "o i 3 3"], bias: Float[Tensor, " o"] | None) -> Kernels:
-    """Transform the kernels of a convolution, once and in float64."""
-    transform = torch.tensor(KERNEL_TRANSFORM, dtype=torch.float64)
+def pack(
+    weight: Float[Tensor, "a b 3 3"],
+    bias: Float[Tensor, " out_channels"] | None,
+    *,
+    turned: bool = False,
+) -> Kernels:
+    """Transform the kernels of a convolution, in float64 (Lavin & Gray 2016, section 4.3).
+
+    Args:
+        weight: (out, in, 3, 3) as conv2d takes it.
+        bias: None is zero.
+        turned: Of the convolution that undoes the shift of the first: (in, out, 3, 3), as
+            conv_transpose2d takes it, and turned half round.
+    """
     block = 2 * int(_library().winograd_lanes())
-    out_channels, in_channels = weight.shape[:2]
+    out_channels, in_channels = weight.shape[1::-1] if turned else weight.shape[:2]
     blocks = -(-out_channels // block)
-    padded = torch.zeros(blocks * block, in_channels, 3, 3, dtype=torch.float64)
-    padded[:out_channels] = weight
-    transformed = torch.einsum("ij,ocjk,lk->iloc", transform, padded, transform)
-    packed = transformed.reshape(36, blocks, block, in_channels).transpose(2, 3)
+    weight = weight.detach().float()
+    packed = torch.empty(36, blocks, in_channels, block)
+
+    def work(first_block: int, last_block: int) -> None:
+        place, strides = _kernel_places(weight, turned=turned)
+        sizes = (in_channels, out_channels, first_block, last_block)
+        _library().winograd_pack(place, packed.data_ptr(), *strides, *sizes)
+
+    _in_parallel(work, blocks)
     padded_bias = torch.zeros(blocks * block)
     if bias is not None:
-        padded_bias[:out_channels] = bias
-    return Kernels(packed.float().contiguous(), padded_bias, out_channels)
+        padded_bias[:out_channels] = bias.detach()
+    return Kernels(packed, padded_bias, out_channels)
 
 
 def convolve(
@@ -95,6 +104,71 @@ def convolve(
     else:
         _in_parallel(lambda first, last: work(0, tiles, first, last), blocks)
     return result
+
+
+def kernel_gradient(
+    features: Features,
+    gradient: Float[Tensor, "n out_channels out_h out_w"],
+    weight: Float[Tensor, "a b 3 3"],
+    *,
+    padding: int = 1,
+    turned: bool = False,
+) -> tuple[Float[Tensor, "a b 3 3"], Float[Tensor, " out_channels"]]:
+    """Give what a loss changes by the kernels and the bias of a convolution.
+
+    The same bits come out each time with the same number of threads.
+
+    Args:
+        features: What was convolved.
+        gradient: What the loss changes by the result of the convolution.
+        weight: As it was packed; only its shape, layout and `turned` matter.
+        padding: Of that convolution.
+        turned: As for `pack`.
+
+    Raises:
+        ShapeError: The features are not float32 on the CPU.
+    """
+    features, gradient = _channels_last(features), _channels_last(gradient)
+    count, channels, height, width = features.shape
+    out_channels, down, across = gradient.shape[1:]
+    lanes = int(_library().winograd_lanes())
+    groups, blocks = -(-channels // lanes), -(-out_channels // (2 * lanes))
+    tiles = count * -(-down // 4) * -(-across // 4)
+    chunk = SUMMED_TILES
+    by_tiles = channels * out_channels <= CACHED_KERNELS
+    parts = max(1, min(torch.get_num_threads(), tiles)) if by_tiles else 1
+    sums = torch.empty(parts, (36 * groups * lanes + 1) * blocks * 2 * lanes)
+
+    def add_up(part: int, tile_range: tuple[int, int], group_range: tuple[int, int]) -> None:
+        size = _library().winograd_sums_scratch(channels, out_channels, chunk)
+        memory = (features, gradient, sums[part], torch.empty(size))
+        sizes = (height, width, channels, out_channels, padding)
+        _library().winograd_sums(
+            *(t.data_ptr() for t in memory), *sizes, *tile_range, *group_range, chunk
+        )
+
+    def add_up_parts(first: int, last: int) -> None:
+        for part in range(first, last):
+            bounds = tiles * part // parts, tiles * (part + 1) // parts
+            add_up(part, bounds, (0, groups))
+
+    if by_tiles:
+        _in_parallel(add_up_parts, parts)
+    else:
+        _in_parallel(lambda first, last: add_up(0, (0, tiles), (first, last)), groups)
+
+    result = torch.empty_like(weight)
+
+    def transform_back(first: int, last: int) -> None:
+        place, strides = _kernel_places(result, turned=turned)
+        sizes = (channels, out_channels, first, last)
+        _library().winograd_kernel_gradient(
+            sums.data_ptr(), place, parts, sums.shape[1], *strides, *sizes
+        )
+
+    _in_parallel(transform_back, channels)
+    totals = sums[:, 36 * groups * lanes * blocks * 2 * lanes :].sum(0)
+    return result, totals[:out_channels]
 
 
 def pool_corners(
@@ -149,6 +223,38 @@ def unpool_corners(
     return plane
 
 
+def pick_corners(
+    plane: Float[Tensor, "n c plane_h plane_w"], corners: UInt8[Tensor, "n c h w"]
+) -> Float[Tensor, "n c h w"]:
+    """Take what lies in the corners of a plane's windows: the way back of `unpool_corners`.
+
+    Raises:
+        ShapeError: The plane is not float32 on the CPU.
+    """
+    plane = _channels_last(plane)
+    corners = corners.contiguous(memory_format=torch.channels_last)
+    count, channels, height, width = plane.shape
+    rows = -(-height // 2)
+    picked = _empty(count, channels, rows, -(-width // 2))
+
+    def work(first_row: int, last_row: int) -> None:
+        memory = (plane, corners, picked)
+        sizes = (height, width, channels, first_row, last_row)
+        _library().pick_corners(*(t.data_ptr() for t in memory), *sizes)
+
+    _in_parallel(work, count * rows)
+    return picked
+
+
+def _kernel_places(weight: Tensor, *, turned: bool) -> tuple[int, tuple[int, int, int, int]]:
+    """Where the first weight of a convolution lies, and the steps to out, in, row, column."""
+    first, second, row, column = weight.stride()
+    if not turned:
+        return weight.data_ptr(), (first, second, row, column)
+    end = weight.data_ptr() + weight.element_size() * 2 * (row + column)
+    return end, (second, first, -row, -column)
+
+
 def _channels_last(features: Tensor) -> Tensor:
     if features.dtype != torch.float32 or features.device.type != "cpu":
         raise ShapeError(
@@ -162,7 +268,7 @@ def _empty(*shape: int) -> Tensor:
     return torch.empty(shape, memory_format=torch.channels_last)
 
 
-def _in_parallel(work: Callable[[int, int], None], total: int) -> None:
+def _in_parallel(work: Callable[[int, int], object], total: int) -> None:
     """Let torch's number of threads each do one part of 0 ... total."""
     threads = min(torch.get_num_threads(), total)
     if threads <= 1:
@@ -187,8 +293,14 @@ def _library() -> ctypes.CDLL:
     library.winograd_lanes.restype = ctypes.c_int64
     library.winograd_scratch.restype = ctypes.c_int64
     numbers, place = ctypes.c_int64, ctypes.c_void_p
+    library.winograd_sums_scratch.restype = ctypes.c_int64
     library.winograd_scratch.argtypes = [numbers] * 3
     library.winograd_convolution.argtypes = [place] * 5 + [numbers] * 11
+    library.winograd_pack.argtypes = [place] * 2 + [numbers] * 8
+    library.winograd_sums_scratch.argtypes = [numbers] * 3
+    library.winograd_sums.argtypes = [place] * 4 + [numbers] * 10
+    library.winograd_kernel_gradient.argtypes = [place] * 2 + [numbers] * 10
     library.pool_corners.argtypes = [place] * 3 + [numbers] * 5
     library.unpool_corners.argtypes = [place] * 3 + [numbers] * 5
+    library.pick_corners.argtypes = [place] * 3 + [numbers] * 5
     return library

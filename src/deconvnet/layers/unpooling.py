@@ -76,9 +76,11 @@ def unpool(
             "that made a map of just this shape."
         )
     height, width = switches.size
-    plane = features.new_zeros(
-        *features.shape[:2], height * width
-    )  # max_unpool2d does not export
+    traced = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]  # torch's
+    exported = traced or torch.compiler.is_compiling()
+    if features.device.type == "cpu" and not exported:  # faster than what can be exported
+        return F.max_unpool2d(features, switches.positions, (2, 2), output_size=[height, width])
+    plane = features.new_zeros(*features.shape[:2], height * width)
     filled = plane.scatter(2, switches.positions.flatten(2), features.flatten(2))
     return filled.view(*features.shape[:2], height, width)
 

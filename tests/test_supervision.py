@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from deconvnet.errors import RecipeError
+from deconvnet.models import build_model
+from deconvnet.supervision import Supervised, thinned
+
+
+@pytest.mark.parametrize(("model", "stages"), [("deconvnet", 4), ("segnet", 4), ("unet", 3)])
+def test_each_decoder_stage_but_the_last_has_its_own_classifier(model, stages):
+    network = build_model(model, 3, width=1 / 32)
+    example = torch.rand(2, 3, 193, 193)
+    supervised = Supervised(network, 3, example[:1])
+    logits, others = supervised.eval()(example)
+    torch.testing.assert_close(logits, network.eval()(example))
+    assert len(others) == stages
+    sides = [map_.shape[2] for map_ in others]
+    assert sides == sorted(sides)
+    assert sides[0] < logits.shape[2] / 2
+    assert all(map_.shape[1] == 3 for map_ in others)
+
+
+def test_a_loss_on_the_stages_alone_reaches_the_encoder():
+    network = build_model("segnet", 3, width=1 / 32)
+    images = torch.rand(1, 3, 64, 64)
+    _, others = Supervised(network, 3, images)(images)
+    others[0].square().sum().backward()
+    first = next(network.encoder.parameters())
+    assert first.grad is not None
+    assert first.grad.abs().sum() > 0
+
+
+def test_a_network_without_decoder_stages_is_refused():
+    with pytest.raises(RecipeError, match="auxiliary needs a network with a decoder"):
+        Supervised(build_model("fcn8s", 3, width=1 / 32), 3, torch.rand(1, 3, 64, 64))
+
+
+def test_thinned_labels_are_labels_of_the_picture():
+    labels = torch.randint(0, 256, (2, 37, 53))
+    smaller = thinned(labels, (10, 14))
+    assert smaller.shape == (2, 10, 14)
+    assert set(smaller.unique().tolist()) <= set(labels.unique().tolist())

@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+from deconvnet.checkpoint import Config, save_checkpoint
+from deconvnet.errors import CheckpointError
+from deconvnet.labels import Classes
+from deconvnet.models import build_model
+from deconvnet.transfer import start_from
+
+COLORS = ((0, 0, 0), (200, 60, 60), (60, 200, 60))
+PETS = Classes(("background", "cat", "dog"), COLORS, 0)
+FARM = Classes(("background", "dog", "cow"), COLORS, 0)
+
+
+def saved(folder, model, classes, **options):
+    options = {"width": 1 / 32, **options}
+    network = build_model(model, len(classes), **options)
+    with torch.no_grad():
+        for value in network.state_dict().values():
+            if value.is_floating_point():
+                value.uniform_(0.1, 1.0)
+    save_checkpoint(folder, network, Config(model, classes, options))
+    return network
+
+
+def test_other_classes_keep_everything_but_the_classes_that_are_new(tmp_path):
+    old = saved(tmp_path / "old", "unet", PETS)
+    new = build_model("unet", 3, width=1 / 32)
+    fresh_cow = new.classifier.weight[2].clone()
+    said = start_from(str(tmp_path / "old"), new, "unet", FARM)
+    assert "background, dog kept" in said
+    torch.testing.assert_close(new.encoder.state_dict(), old.encoder.state_dict())
+    torch.testing.assert_close(new.classifier.weight[0], old.classifier.weight[0])
+    torch.testing.assert_close(new.classifier.weight[1], old.classifier.weight[2])
+    torch.testing.assert_close(new.classifier.weight[2], fresh_cow)
+
+
+def test_classes_that_are_all_new_leave_the_classifier_new(tmp_path):
+    saved(tmp_path / "old", "fcn8s", PETS, fc_channels=8)
+    new = build_model("fcn8s", 3, width=1 / 32, fc_channels=8)
+    before = new.score_fr.bias.clone()
+    others = Classes(("sky", "road", "car"), COLORS)
+    said = start_from(str(tmp_path / "old"), new, "fcn8s", others)
+    assert said.endswith("Its classes are others; the classifier is new.")
+    torch.testing.assert_close(new.score_fr.bias, before)
+
+
+def test_a_deconvnet_takes_over_the_decoder_of_a_segnet(tmp_path):
+    segnet = saved(tmp_path / "segnet", "segnet", PETS).eval()
+    deconvnet = build_model("deconvnet", 3, width=1 / 32, fc_channels=8, bn_eps=1e-9).eval()
+    start_from(str(tmp_path / "segnet"), deconvnet, "deconvnet", PETS)
+    for stage in range(4):
+        features = torch.rand(1, next(segnet.decoder[stage].parameters()).shape[1], 9, 7)
+        expected = segnet.decoder[stage](features)
+        given = deconvnet.decoder[stage](features)
+        torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_checkpoint_of_which_nothing_fits_is_refused(tmp_path):
+    saved(tmp_path / "old", "unet", PETS)
+    with pytest.raises(CheckpointError, match="Nothing in .* fits this network"):
+        start_from(
+            str(tmp_path / "old"), build_model("segnet", 3, width=1 / 16), "segnet", FARM
+        )
