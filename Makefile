@@ -1,7 +1,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: demo test setup test-all format lint types check docs bench
+.PHONY: demo test setup test-all format lint types check docs bench test-browser
 
 demo: ## Set everything up, then run the main job on drawn pictures; open demo/index.html
 	@$(PYTHON) scripts/set_up.py core
@@ -17,6 +17,9 @@ setup: ## Set everything up, for work on the code
 test-all: ## The long tier too; needs a C++ compiler
 	@$(PYTHON) scripts/set_up.py all
 	@$(RUN) -m pytest -m "not gpu"
+
+test-browser: setup ## The web page in a real Chromium (apt-get install chromium)
+	@$(RUN) -m pytest -n 0 -m browser -rs tests/web
 
 format: setup
 	@$(RUN) -m ruff format src tests scripts examples

@@ -16,6 +16,9 @@ COMMANDS = (
     "train",
     "evaluate",
     "predict",
+    "serve",
+    "compare",
+    "ablate",
     "describe",
     "check-data",
     "convert",
@@ -92,6 +95,7 @@ def test_predict_writes_masks_overlays_legend_and_shares(checkpoint, tmp_path, c
     assert written == [
         "a/one.mask.png",
         "a/one.overlay.png",
+        "finished.jsonl",
         "legend.png",
         "shares.csv",
         "two.mask.png",

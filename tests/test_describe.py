@@ -6,7 +6,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from deconvnet.describe import describe, measured_receptive_field
+from deconvnet.describe import (
+    MeasuredField,
+    describe,
+    field_of,
+    measured_receptive_field,
+)
 from deconvnet.errors import RecipeError
 from deconvnet.models import MODELS, build_model
 
@@ -58,6 +63,27 @@ def test_through_max_pooling_gradients_stay_within_the_theoretical_field():
     columns = np.flatnonzero(strength.sum(axis=0))
     theory = 40  # conv3_3 of VGG-16
     assert theory / 2 < columns[-1] - columns[0] + 1 <= theory
+
+
+def test_the_measured_field_stands_beside_the_theoretical_one():
+    network = build_model("segnet-basic", 3, width=1 / 16)
+    description = describe(network, 128, measure=True)
+    measured = description.measured_receptive_field
+    assert 0 < measured.effective < measured.reached <= description.receptive_field == 106
+    assert f"measured         {measured.effective} pixels" in str(description)
+    assert description.to_json()["measured_receptive_field"] == {
+        "reached": measured.reached,
+        "effective": measured.effective,
+    }
+    assert describe(network, 128).to_json()["measured_receptive_field"] is None
+
+
+def test_the_effective_field_counts_what_is_strong():
+    strength = np.zeros((9, 9), np.float32)
+    strength[1:8, 2:6] = 0.04
+    strength[3:6, 3:6] = 1
+    assert field_of(strength) == MeasuredField(reached=7, effective=3)
+    assert field_of(np.zeros((4, 4), np.float32)) == MeasuredField(0, 0)
 
 
 def test_the_network_is_given_back_as_it_was():

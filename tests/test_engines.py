@@ -285,3 +285,37 @@ def test_switches_as_corners_are_the_switches(size, seed):
     assert torch.equal(best, pooled)
     again = engines._SelectUnpooling()(best, Switches(corners.long(), switches.size))
     assert torch.equal(again, unpool(pooled, switches))
+
+
+@pytest.mark.usefixtures("_unchecked_shapes")
+def test_int8_is_near_to_fp32_and_any_size_goes():
+    pytest.importorskip("nncf")
+    network = small_network("segnet-basic", width=1 / 4)
+    pictures = [torch.randn(1, 3, 48, 40) for _ in range(4)]
+    fast = accelerate(network, "openvino", precision="int8", calibration=iter(pictures))
+    for size in ((1, 3, 48, 40), (2, 3, 37, 51)):
+        images = torch.randn(size)
+        with torch.no_grad():
+            expected = network.eval()(images)
+        logits = fast(images)
+        assert logits.shape == expected.shape
+        assert 0.5 < (logits.argmax(1) == expected.argmax(1)).float().mean() < 1
+
+
+def test_int8_needs_openvino_and_pictures():
+    with pytest.raises(RecipeError, match="'torch' does not compute in precision 'int8'"):
+        accelerate(nn.Identity(), precision="int8")
+    pytest.importorskip("nncf")
+    with pytest.raises(RecipeError, match="'int8' needs pictures to measure the range"):
+        accelerate(nn.Conv2d(3, 2, 1), "openvino", precision="int8")
+
+
+@pytest.mark.parametrize("engine", ["torch", "native"])
+@pytest.mark.parametrize("name", MODELS)
+def test_eight_odd_pictures_at_once_get_the_same_classes(name, engine):
+    network = small_network(name).eval()
+    images = torch.randn(8, 3, 37, 41)
+    with torch.no_grad():
+        expected = network(images)
+    logits = accelerate(network, engine)(images)
+    assert (logits.argmax(1) == expected.argmax(1)).float().mean() > 0.999

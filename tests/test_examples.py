@@ -4,10 +4,13 @@ import ast
 import runpy
 from pathlib import Path
 
+import jaxtyping
+import PIL.Image
 import pytest
 
 from deconvnet.checkpoint import Config, build_network, save_checkpoint
-from deconvnet.data.scenes import SCENES
+from deconvnet.data.scenes import SCENES, Scenes
+from deconvnet.export import export
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -68,3 +71,21 @@ def test_any_networks_label_maps_are_scored(example):
     shown = example("05_metrics_for_any_network.py")
     assert "mean_iou" in shown
     assert "IoU, small objects" in shown
+
+
+def test_an_exported_network_is_used_without_us(example, tmp_path):
+    pytest.importorskip("onnxruntime")
+    config = Config("unet", SCENES, {"width": 1 / 32, "batch_norm": True})
+    save_checkpoint(tmp_path / "trained", build_network(config), config)
+    jaxtyping.config.update("jaxtyping_disable", True)  # sizes are tensors while it is traced
+    export(tmp_path / "trained", "onnx", tmp_path / "out", quiet=True)
+    jaxtyping.config.update("jaxtyping_disable", False)
+    picture = Scenes("test", count=1, size=50)[0].image
+    PIL.Image.fromarray(picture).save(tmp_path / "picture.png")
+    shown = example(
+        "06_use_an_exported_network.py",
+        tmp_path / "picture.png",
+        tmp_path / "out" / "model.onnx",
+    )
+    assert [line.split()[0] for line in shown.splitlines()] == list(SCENES.names)
+    assert PIL.Image.open(tmp_path / "mask.png").size == (50, 50)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import deconvnet.train as train_module
+import deconvnet.training_loop as train_module
 from deconvnet import draw, proposals, stages
 from deconvnet.checkpoint import load_checkpoint, load_state
 from deconvnet.cli import main
@@ -29,13 +29,12 @@ from deconvnet.stages import (
     instances_of,
     list_objects,
     list_windows,
-    plan_two_stages,
     reestimate_batch_norm,
     repeats,
     stored_side,
-    train_two_stages,
 )
-from deconvnet.train import train
+from deconvnet.train import plan, train
+from deconvnet.training_job import prepare
 
 TINY = Recipe(
     stages="two",
@@ -316,7 +315,7 @@ def whole_run(tmp_path_factory):
         contextlib.redirect_stderr(io.StringIO()) as said,
     ):
         patch.setattr(train_module, "take_step", watched)
-        evaluation = train_two_stages(TINY, out=out, device="cpu")
+        evaluation = train(TINY, out=out, device="cpu")
     return WholeRun(out, said.getvalue(), evaluation.to_json(), begun)
 
 
@@ -379,11 +378,11 @@ def test_each_stage_goes_on_bit_for_bit(tmp_path, monkeypatch, whole_run):
     out = tmp_path / "cut"
     for turn, done in enumerate([None, ("stage1", 1), ("stage1", 3), ("stage2", 2)]):
         with pytest.raises(SystemExit):
-            train_two_stages(TINY, out=out, resume=turn > 0, device="cpu", quiet=True)
+            train(TINY, out=out, resume=turn > 0, device="cpu", quiet=True)
         if done:
             assert load_state(out / done[0] / "state.pt")["step"] == done[1]
         torch.randn(7)  # another process has another random state
-    train_two_stages(TINY, out=out, resume=True, device="cpu", quiet=True)
+    train(TINY, out=out, resume=True, device="cpu", quiet=True)
     assert len(calls) == 4 + TINY.stage1_steps + TINY.steps
     for name in ("best", "last"):
         whole = load_checkpoint(whole_run.out / name).network.state_dict()
@@ -392,7 +391,7 @@ def test_each_stage_goes_on_bit_for_bit(tmp_path, monkeypatch, whole_run):
 
 
 def test_the_lists_of_windows_are_remembered_for_the_same_data_only(tmp_path, monkeypatch):
-    job = stages._prepare(TINY, tmp_path, device="cpu", quiet=True)
+    job = prepare(TINY, tmp_path, device="cpu", quiet=True)
     made = stages._listed(job, job.training, 2)
 
     def refuse(*_arguments, **_options):
@@ -445,19 +444,17 @@ def test_what_does_not_do_is_refused_in_one_sentence(tmp_path):
     with pytest.raises(DataError, match="name one class background, or set stages to one"):
         list_objects(Drawn(empty.samples, Classes.numbered(3)), quiet=True)
     with pytest.raises(RecipeError, match=r"input_scale is 0\.5; in two stages"):
-        plan_two_stages(replace(TINY, input_scale=0.5), tmp_path)
-    with pytest.raises(RecipeError, match="The recipe asks for two stages"):
-        train(TINY, out=tmp_path / "run")
+        plan(replace(TINY, input_scale=0.5), tmp_path)
 
 
 def test_a_folder_is_neither_overwritten_nor_resumed_wrongly(tmp_path, whole_run):
     with pytest.raises(OutputError, match="holds a run already; go on with it by --resume"):
-        train_two_stages(TINY, out=whole_run.out, device="cpu", quiet=True)
+        train(TINY, out=whole_run.out, device="cpu", quiet=True)
     with pytest.raises(CheckpointError, match="start it without --resume"):
-        train_two_stages(TINY, out=tmp_path / "no", resume=True, device="cpu", quiet=True)
+        train(TINY, out=tmp_path / "no", resume=True, device="cpu", quiet=True)
     other = replace(TINY, overlap=0.6)
     with pytest.raises(RecipeError, match=r"overlap was 0\.5 and is 0\.6"):
-        train_two_stages(other, out=whole_run.out, resume=True, device="cpu", quiet=True)
+        train(other, out=whole_run.out, resume=True, device="cpu", quiet=True)
     assert load_state(whole_run.out / "stage2" / "state.pt")["step"] == 4
 
 
@@ -466,7 +463,7 @@ def test_missing_weights_of_stage_1_are_named_on_resume(tmp_path, whole_run):
     (run / "stage2" / "state.pt").unlink()
     (run / "stage1" / "last" / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"^Stage 1 is done, but .*last, from which"):
-        train_two_stages(TINY, out=run, resume=True, device="cpu", quiet=True)
+        train(TINY, out=run, resume=True, device="cpu", quiet=True)
 
 
 def test_real_objects_of_coco_become_crops(shared_data):

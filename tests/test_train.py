@@ -66,7 +66,7 @@ def test_a_run_leaves_checkpoints_log_curve_and_recipe(tmp_path):
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
     train(TINY, out=tmp_path / "whole", quiet=True, device="cpu")
 
-    import deconvnet.train as module
+    import deconvnet.training_loop as module
 
     real, calls = module.take_step, []
 
@@ -131,7 +131,7 @@ def test_a_folder_that_holds_a_run_is_refused_without_resume(tmp_path):
 
 
 def test_a_run_stopped_before_its_first_state_begins_anew_on_resume(tmp_path, monkeypatch):
-    import deconvnet.train as module
+    import deconvnet.training_loop as module
 
     def power_cut(*_arguments):
         raise SystemExit
@@ -232,7 +232,7 @@ def test_classifiers_on_the_stages_train_resume_and_are_not_saved(tmp_path):
 
 def test_training_stops_early_when_patience_is_out(tmp_path, monkeypatch):
     scores = iter([0.5, 0.4, 0.3, 0.9, 0.9, 0.9])
-    import deconvnet.train as module
+    import deconvnet.training_loop as module
 
     def scored(job, run, _bar):
         write_log(job, run, next(scores))
@@ -329,7 +329,7 @@ def test_a_stopped_run_of_native_kernels_goes_on_bit_for_bit(tmp_path, monkeypat
     recipe = replace(TINY, width=1 / 8, engine="native", steps=3, save_every=1)
     train(recipe, out=tmp_path / "whole", quiet=True, device="cpu")
 
-    import deconvnet.train as module
+    import deconvnet.training_loop as module
 
     real, calls = module.take_step, []
 

@@ -1,13 +1,19 @@
 """Small data sets drawn in the true layout of each format."""
 
+import base64
+import io
+import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import PIL.Image
+from scipy.io import savemat
 
 from deconvnet.data.image_files import write_mask, write_png
+from deconvnet.data.sample import Sample
 from deconvnet.data.scenes import SCENES, Scenes
 from deconvnet.labels import CAMVID, VOC
 
@@ -22,7 +28,8 @@ class Tree(NamedTuple):
     instances: bool
 
 
-def drawn_samples(count: int) -> list:
+@cache
+def drawn_samples(count: int) -> list[Sample]:
     return list(Scenes("train", count=count, size=SIZE, min_extent=0.3))
 
 
@@ -85,10 +92,290 @@ def draw_isbi(root: Path) -> None:
         write_grey(root / "labels" / f"{number}.png", cells)
 
 
+def draw_camvid32(root: Path) -> None:
+    table = {"Animal": (64, 128, 64), "Sky": (128, 128, 128), "Void": (0, 0, 0)}
+    colors = np.array(list(table.values()), np.uint8)
+    (root / "label_colors.txt").parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{r} {g} {b}\t\t{name}" for name, (r, g, b) in table.items()]
+    (root / "label_colors.txt").write_text("\n".join(lines) + "\n")
+    films = ["0001TP_006690", "0001TP_006720", "0006R0_f00930", "Seq05VD_f00000"]
+    for film, sample in zip(films, drawn_samples(4), strict=True):
+        write_png(root / "701_StillsRaw_full" / f"{film}.png", sample.image)
+        labels = np.minimum(sample.label_map, 2)
+        labels[:3] = 1
+        write_png(root / "LabeledApproved_full" / f"{film}_L.png", colors[labels])
+
+
+def draw_camvid32_split(root: Path) -> None:
+    draw_camvid32(root / "once")
+    table = (root / "once" / "label_colors.txt").read_text().split()
+    rows = [f"{table[i + 3]},{','.join(table[i : i + 3])}" for i in range(0, len(table), 4)]
+    (root / "class_dict.csv").write_text("name,r,g,b\n" + "\n".join(rows) + "\n")
+    for split, films in (("train", "0*"), ("val", "Seq*")):
+        for kind, folder in (("701_StillsRaw_full", ""), ("LabeledApproved_full", "_labels")):
+            place = root / f"{split}{folder}"
+            place.mkdir()
+            for path in (root / "once" / kind).glob(films):
+                path.rename(place / path.name)
+
+
+def draw_camvid_of_cvat(root: Path) -> None:
+    colors = np.array(SCENES.colors, np.uint8)
+    lines = []
+    for index, sample in enumerate(drawn_samples(6)):
+        write_png(root / "default" / f"{index}.png", sample.image)
+        write_png(root / "defaultannot" / f"{index}.png", colors[sample.label_map])
+        lines.append(f"/default/{index}.png /defaultannot/{index}.png")
+    (root / "default.txt").write_text("\n".join(lines) + "\n")
+    table = [
+        f"{red} {green} {blue} {name}"
+        for name, (red, green, blue) in zip(SCENES.names, SCENES.colors, strict=True)
+    ]
+    (root / "label_colors.txt").write_text("\n".join(table) + "\n")
+
+
+def draw_voc_of_cvat(root: Path) -> None:
+    colors = np.array(SCENES.colors, np.uint8)
+    names = [f"photo {index}" for index in range(6)]
+    for name, sample in zip(names, drawn_samples(6), strict=True):
+        write_png(root / "JPEGImages" / f"{name}.png", sample.image)
+        write_png(root / "SegmentationClass" / f"{name}.png", colors[sample.label_map])
+        numbers = np.zeros((*sample.label_map.shape, 3), np.uint8)
+        numbers[:, :, 0] = sample.instance_map
+        write_png(root / "SegmentationObject" / f"{name}.png", numbers)
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "default.txt").write_text("\n".join(names) + "\n")
+    rows = ["# label:color_rgb:parts:actions"]
+    rows += [
+        f"{name}:{red},{green},{blue}::"
+        for name, (red, green, blue) in zip(SCENES.names, SCENES.colors, strict=True)
+    ]
+    (root / "labelmap.txt").write_text("\n".join(rows) + "\n")
+
+
+def draw_cityscapes(root: Path) -> None:
+    for split, city in (("train", "aachen"), ("val", "lindau")):
+        for index, sample in enumerate(drawn_samples(3)):
+            name = f"{city}_{index:06d}_000019"
+            labels = np.array([0, 7, 8, 11, 24, 26, 33, 4], np.uint8)[sample.label_map]
+            thing = (labels == 24) | (labels == 26)
+            instances = np.where(
+                thing, labels.astype(np.int32) * 1000 + sample.instance_map, labels
+            )
+            write_png(
+                root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png", sample.image
+            )
+            place = root / "gtFine" / split / city
+            write_grey(place / f"{name}_gtFine_labelIds.png", labels)
+            write_grey(place / f"{name}_gtFine_instanceIds.png", instances.astype(np.uint16))
+
+
+def draw_sbd(root: Path) -> None:
+    place = root / "benchmark_RELEASE" / "dataset"
+    names = [f"2008_{index:06d}" for index in range(6)]
+    for name, sample in zip(names, drawn_samples(6), strict=True):
+        write_jpeg(place / "img" / f"{name}.jpg", sample.image)
+        write_mat(place / "cls" / f"{name}.mat", "GTcls", sample.label_map)
+        write_mat(place / "inst" / f"{name}.mat", "GTinst", sample.instance_map)
+    (place / "train.txt").write_text("\n".join(names[:4]) + "\n")
+    (place / "train_noval.txt").write_text("\n".join(names[:2]) + "\n")
+    (place / "val.txt").write_text("\n".join(names[4:]) + "\n")
+
+
+def write_mat(path: Path, key: str, values: np.ndarray) -> None:
+    """As SBD's files are: a structure of one by one with the map inside."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    savemat(path, {key: {"Segmentation": values.astype(np.uint8), "Boundaries": np.zeros(2)}})
+
+
+def coco_content(names: list[str], samples: list, *, first_id: int = 1) -> dict:
+    """COCO's JSON of drawn pictures: polygons of rectangles, run lengths of the rest."""
+    images, annotations = [], []
+    for number, (name, sample) in enumerate(zip(names, samples, strict=True), first_id):
+        height, width = sample.label_map.shape
+        images.append({"id": number, "file_name": name, "height": height, "width": width})
+        for instance in np.unique(sample.instance_map[sample.instance_map > 0]).tolist():
+            mask = sample.instance_map == instance
+            column_major = mask.T.ravel().astype(np.int8)
+            changes = np.flatnonzero(np.diff(column_major, prepend=0))
+            counts = np.diff([0, *changes.tolist(), column_major.size]).tolist()
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": 10 * int(sample.label_map[mask][0]),
+                    "segmentation": {"size": [height, width], "counts": counts},
+                    "area": int(mask.sum()),
+                    "bbox": [0, 0, 1, 1],
+                    "iscrowd": 0,
+                }
+            )
+        annotations.append(
+            {
+                "id": len(annotations) + 1,
+                "image_id": number,
+                "category_id": 10,
+                "segmentation": [[1, 1, 9, 1, 9, 7, 1, 7]],
+                "area": 48,
+                "iscrowd": 0,
+            }
+        )
+    categories = [
+        {"id": 10 * label, "name": name, "supercategory": "drawn"}
+        for label, name in enumerate(SCENES.names)
+        if label
+    ]
+    return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
+
+
+def write_json(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def draw_coco(root: Path) -> None:
+    for split, samples in (("train", drawn_samples(5)[:3]), ("val", drawn_samples(5)[3:])):
+        names = [f"{split}{index:012d}.jpg" for index in range(len(samples))]
+        for name, sample in zip(names, samples, strict=True):
+            write_jpeg(root / "images" / f"{split}2017" / name, sample.image)
+        place = root / "annotations"
+        write_json(place / f"instances_{split}2017.json", coco_content(names, samples))
+        write_json(place / f"captions_{split}2017.json", {"images": [], "annotations": []})
+
+
+def draw_coco_of_cvat(root: Path) -> None:
+    samples = drawn_samples(6)
+    names = [f"set a/{index}.jpg" for index in range(6)]
+    for name, sample in zip(names, samples, strict=True):
+        write_jpeg(root / "images" / "default" / name, sample.image)
+    content = coco_content(names, samples)
+    write_json(root / "annotations" / "instances_default.json", content)
+
+
+def draw_coco_of_label_studio(root: Path) -> None:
+    samples = drawn_samples(6)
+    names = [f"{index}-a1b2.jpg" for index in range(6)]
+    for name, sample in zip(names, samples, strict=True):
+        write_jpeg(root / "images" / name, sample.image)
+    content = coco_content([f"images\\{name}" for name in names], samples, first_id=0)
+    write_json(root / "result.json", content)
+
+
+def draw_coco_of_roboflow(root: Path) -> None:
+    samples = drawn_samples(6)
+    for split, part in (("train", samples[:4]), ("valid", samples[4:])):
+        names = [f"{split}_{index}_jpg.rf.1f2e.jpg" for index in range(len(part))]
+        for name, sample in zip(names, part, strict=True):
+            write_jpeg(root / split / name, sample.image)
+        write_json(root / split / "_annotations.coco.json", coco_content(names, part))
+
+
+def labelme_content(image: str, shapes: list[dict]) -> dict:
+    return {
+        "version": "5.4.1",
+        "flags": {},
+        "shapes": shapes,
+        "imagePath": image,
+        "imageData": None,
+        "imageHeight": SIZE[0],
+        "imageWidth": SIZE[1],
+    }
+
+
+def labelme_shapes(index: int) -> list[dict]:
+    """One of each kind of shape, at a place that differs with the picture."""
+    x = float(index)
+    stamp = io.BytesIO()
+    PIL.Image.fromarray(np.eye(6, dtype=bool)).save(stamp, format="PNG")
+    kinds = {
+        "polygon": ("Leaf", [[2 + x, 2], [20 + x, 3.5], [11, 20]]),
+        "rectangle": ("pot", [[30, 30], [22 + x, 25]]),
+        "circle": ("Leaf", [[40, 12], [40, 19 + x / 4]]),
+        "line": ("stem", [[2, 38], [30, 22]]),
+        "linestrip": ("stem", [[50, 2], [50, 20], [54, 30]]),
+        "point": ("bug", [[45, 35]]),
+        "mask": ("bug", [[5, 25], [10, 30]]),
+    }
+    shapes = [
+        {"label": label, "points": points, "shape_type": kind, "group_id": None, "flags": {}}
+        for kind, (label, points) in kinds.items()
+    ]
+    shapes[-1]["mask"] = base64.b64encode(stamp.getvalue()).decode()
+    ignored = [[48, 34], [55, 39]]
+    return [*shapes, {"label": "__ignore__", "points": ignored, "shape_type": "rectangle"}]
+
+
+def draw_labelme(root: Path) -> None:
+    for index, sample in enumerate(drawn_samples(8)):
+        place = root / f"day {index % 2}"
+        write_jpeg(place / f"{index}.jpg", sample.image)
+        content = labelme_content(f"{index}.jpg", labelme_shapes(index))
+        write_json(place / f"{index}.json", content)
+
+
+def draw_labelme_beside(root: Path) -> None:
+    for index, sample in enumerate(drawn_samples(6)):
+        split = "train" if index < 4 else "val"
+        write_png(root / "images" / split / f"{index}.png", sample.image)
+        content = labelme_content(f"..\\..\\images\\{index}.png", labelme_shapes(index))
+        write_json(root / "annotations" / split / f"{index}.json", content)
+    names = ["__ignore__", "_background_", "stem", "leaf", "pot", "bug", "flower"]
+    (root / "labels.txt").write_text("\n".join(names))
+
+
+def write_stack(path: Path, slices: list[np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first, *others = [PIL.Image.fromarray(values) for values in slices]
+    first.save(path, save_all=True, append_images=others)
+
+
+def draw_stack(root: Path) -> None:
+    grid = np.add.outer(np.arange(48), np.arange(40))
+    cells = [np.where((grid + 9 * n) % 16 > 3, 255, 0).astype(np.uint8) for n in range(7)]
+    write_stack(root / "train-volume.tif", [values // 2 + 40 for values in cells])
+    write_stack(root / "train-labels.tif", cells)
+
+
+def draw_stack_of_classes(root: Path) -> None:
+    samples = drawn_samples(6)
+    write_stack(root / "images.tiff", [sample.image for sample in samples])
+    write_stack(root / "masks.tiff", [sample.label_map for sample in samples])
+    (root / "classes.txt").write_text("\n".join(SCENES.names))
+
+
+def draw_rgb_folder(root: Path) -> None:
+    colors = np.array(SCENES.colors, np.uint8)
+    for index, sample in enumerate(drawn_samples(8)):
+        split = "train" if index < 5 else "val"
+        write_jpeg(root / "images" / split / f"{index}.jpg", sample.image)
+        write_png(root / "masks" / split / f"{index}.png", colors[sample.label_map])
+    rows = [
+        f"{name},{red},{green},{blue}"
+        for name, (red, green, blue) in zip(SCENES.names, SCENES.colors, strict=True)
+    ]
+    (root / "classes.csv").write_text("name,r,g,b\n" + "\n".join(rows) + "\n")
+
+
 TREES = {
     "folder": Tree("folder", draw_folder, len(SCENES), True),
+    "folder, RGB": Tree("folder", draw_rgb_folder, len(SCENES), False),
     "camvid": Tree("camvid", draw_camvid, len(CAMVID), False),
+    "camvid of CVAT": Tree("camvid", draw_camvid_of_cvat, len(SCENES), False),
+    "camvid32": Tree("camvid32", draw_camvid32, 2, False),
+    "camvid32, split": Tree("camvid32", draw_camvid32_split, 2, False),
+    "cityscapes": Tree("cityscapes", draw_cityscapes, 19, True),
     "voc": Tree("voc", draw_voc, len(VOC), True),
+    "masks of CVAT": Tree("voc", draw_voc_of_cvat, len(SCENES), True),
+    "sbd": Tree("sbd", draw_sbd, len(VOC), True),
+    "coco": Tree("coco", draw_coco, len(SCENES), True),
+    "coco of CVAT": Tree("coco", draw_coco_of_cvat, len(SCENES), True),
+    "coco of Label Studio": Tree("coco", draw_coco_of_label_studio, len(SCENES), True),
+    "coco of Roboflow": Tree("coco", draw_coco_of_roboflow, len(SCENES), True),
+    "labelme": Tree("labelme", draw_labelme, 5, True),
+    "labelme, apart": Tree("labelme", draw_labelme_beside, 6, True),
+    "stack": Tree("stack", draw_stack, 2, False),
+    "stack of classes": Tree("stack", draw_stack_of_classes, len(SCENES), False),
     "isbi": Tree("isbi", draw_isbi, 2, False),
 }
-"""One for each reader."""
+"""One or more for each reader."""

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from deconvnet.errors import CheckpointError, MissingExtraError, UserError
+from deconvnet.familiarity import Familiarity
 from deconvnet.files import write_text, written_whole
 from deconvnet.labels import IGNORED, Classes
 from deconvnet.models import build_model
@@ -54,6 +55,8 @@ class Config:
     """The recipe it was trained with."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of the libraries it was trained with."""
+    familiarity: Familiarity | None = None
+    """What the pictures are like that it was trained for, if that was measured."""
 
     def to_json(self) -> str:
         """The text of config.json."""
@@ -62,6 +65,7 @@ class Config:
         values["colors"] = [list(color) for color in self.classes.colors]
         values["background"] = self.classes.background
         values["ignored_label"] = IGNORED
+        values["familiarity"] = self.familiarity and self.familiarity.to_json()
         return json.dumps(values, indent=2) + "\n"
 
     @classmethod
@@ -91,6 +95,7 @@ class Config:
                 input_scale=float(values.get("input_scale", 1.0)),
                 recipe=_is(values.get("recipe", {}), dict),
                 versions=_is(values.get("versions", {}), dict),
+                familiarity=_familiarity(values.get("familiarity")),
             )
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise CheckpointError(
@@ -143,10 +148,13 @@ def save_checkpoint(
     folder = Path(folder)
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     stored = {name: _stored(name, value, dtype) for name, value in state.items()}
-    with written_whole(folder / "model.safetensors") as temporary:
-        save_file(stored, temporary, metadata={"format": "pt"})
-    write_text(folder / "config.json", config.to_json())
     write_text(folder / "README.md", card or _short_card(config))
+    write_text(folder / "config.json", config.to_json())
+    with written_whole(folder / "model.safetensors") as temporary:  # last: it makes it one
+        try:
+            save_file(stored, temporary, metadata={"format": "pt"})
+        except SafetensorError as error:  # a full disk, for which it has no other name
+            raise OSError(str(error)) from error
     return folder
 
 
@@ -261,8 +269,13 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str)
 
 def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
     """Write the state of a training run, whole or not at all."""
-    with written_whole(path) as temporary:
-        torch.save(dict(state), temporary)
+    with written_whole(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(dict(state), file)
+        except RuntimeError as error:  # of a full disk torch says: an unexpected position
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
 
 
 def load_state(path: str | Path) -> dict[str, Any]:
@@ -330,6 +343,10 @@ def _download_from_hub(name: str) -> Path:
         raise CheckpointError(
             f"There is no folder '{name}' here, and the Hub did not give one ({reason})."
         ) from None
+
+
+def _familiarity(value: Any) -> Familiarity | None:
+    return None if value is None else Familiarity.from_json(value)
 
 
 def _is(value: Any, kind: type) -> Any:

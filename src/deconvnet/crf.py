@@ -11,8 +11,8 @@ Sources: Krähenbühl & Koltun 2011 (the CRF and its mean field, algorithm 1); A
 """
 
 import ctypes
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -26,6 +26,59 @@ Numbers = Sequence[int | float]
 
 LOG_FLOOR = float(np.finfo(np.float32).tiny)
 """A probability of 0 counts as this much (a unary of 87), so that its logarithm is finite."""
+
+
+class CrfSettings(NamedTuple):
+    """The settings of `refine` as one value; the defaults are the published ones."""
+
+    iterations: int = 10
+    gaussian: tuple[float, float] = (3.0, 3.0)
+    bilateral: tuple[float, float, float] = (20.0, 3.0, 5.0)
+    normalization: str = "none"
+
+    @classmethod
+    def from_text(cls, text: str) -> "CrfSettings":
+        """Read settings as `str` writes them; those left out are the published ones.
+
+        >>> CrfSettings.from_text("iterations=5,bilateral=40:3:5")
+        CrfSettings(iterations=5, gaussian=(3.0, 3.0), bilateral=(40.0, 3.0, 5.0), ...)
+
+        Raises:
+            RecipeError: If a setting does not exist or is out of its range.
+        """
+        read: dict[str, Callable[[str], Any]] = {
+            "iterations": int,
+            "gaussian": _colon_separated,
+            "bilateral": _colon_separated,
+            "normalization": str,
+        }
+        settings = cls()
+        for part in filter(None, text.split(",")):
+            name, _, value = part.strip().partition("=")
+            try:
+                settings = settings._replace(**{name: read[name](value)})
+            except (KeyError, ValueError):
+                raise RecipeError(
+                    f"'{part}' is no setting of the CRF; write such as iterations=10,"
+                    "gaussian=3:3,bilateral=20:3:5,normalization=none."
+                ) from None
+        _check_settings(*settings)
+        return settings
+
+    def __str__(self) -> str:
+        """The settings as the command line takes them.
+
+        >>> str(CrfSettings())
+        'iterations=10,gaussian=3:3,bilateral=20:3:5,normalization=none'
+        """
+        gaussian, bilateral = (
+            ":".join(f"{number:g}" for number in numbers)
+            for numbers in (self.gaussian, self.bilateral)
+        )
+        return (
+            f"iterations={self.iterations},gaussian={gaussian},bilateral={bilateral},"
+            f"normalization={self.normalization}"
+        )
 
 
 def refine(
@@ -280,6 +333,10 @@ def _softmax(logits: Float32[np.ndarray, "n k"]) -> Float32[np.ndarray, "n k"]:
     np.exp(logits, out=logits)
     logits /= logits.sum(axis=1, keepdims=True)
     return logits
+
+
+def _colon_separated(text: str) -> tuple[float, ...]:
+    return tuple(float(number) for number in text.split(":"))
 
 
 def _check_arrays(image: np.ndarray, probabilities: np.ndarray) -> None:

@@ -38,6 +38,20 @@ class Layer:
 
 
 @dataclasses.dataclass(frozen=True)
+class MeasuredField:
+    """The receptive field that gradients find, in pixels a side."""
+
+    reached: int
+    """Of the smallest square around every pixel that moves the value at all."""
+    effective: int
+    """Of a square with as many pixels as move it by more than EFFECTIVE of the strongest."""
+
+
+EFFECTIVE = 1 - 0.9545
+"""Share of the strongest gradient, as Luo et al. 2016 count the effective receptive field."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Description:
     """What `describe` found, for one picture of the given size."""
 
@@ -53,6 +67,8 @@ class Description:
     """MiB of what the convolutions put out, in float32: about what training keeps a picture."""
     layers: tuple[Layer, ...]
     """In the order they ran."""
+    measured_receptive_field: MeasuredField | None = None
+    """At the deepest encoder layer too; none unless asked for."""
 
     def to_json(self) -> dict[str, Any]:
         """Give everything as plain lists, numbers and strings."""
@@ -91,20 +107,33 @@ class Description:
             f"feature maps     {self.maps_mib:,.1f} MiB in float32, after the convolutions",
             f"receptive field  {self.receptive_field} pixels, at the deepest encoder layer",
         ]
+        if self.measured_receptive_field is not None:
+            measured = self.measured_receptive_field
+            lines.append(
+                f"measured         {measured.effective} pixels, where the gradient is strong; "
+                f"some within {measured.reached}"
+            )
         return "\n".join(lines)
 
 
 def describe(
-    network: nn.Module, size: int | tuple[int, int] = 224, in_channels: int = 3
+    network: nn.Module,
+    size: int | tuple[int, int] = 224,
+    in_channels: int = 3,
+    *,
+    measure: bool = False,
 ) -> Description:
     """Run a network once on a picture without values, and write down what ran.
 
-    Nothing is computed and nothing changes (torch's meta device), so full width takes a moment.
+    Nothing is computed and nothing changes (torch's meta device), so full width takes a moment;
+    all but the measured receptive field, which takes some passes there and back.
 
     Args:
         network: Any of ours, in any mode, on any device.
         size: Side, or (height, width), of the picture in pixels.
         in_channels: Channels of the picture.
+        measure: Measure the receptive field too, on pictures of noise of this size; it depends
+            on the weights.
 
     Raises:
         RecipeError: For a size under 1.
@@ -135,6 +164,15 @@ def describe(
         weights_mib=parameters * 4 / 2**20,
         maps_mib=values * 4 / 2**20,
         layers=tuple(layers),
+        measured_receptive_field=(
+            field_of(
+                measured_receptive_field(
+                    network, None, size=max(height, width), in_channels=in_channels, samples=4
+                )
+            )
+            if measure
+            else None
+        ),
     )
 
 
@@ -156,9 +194,26 @@ def receptive_field(layers: Iterable[Layer]) -> int:
     return side
 
 
+def field_of(strength: Float32[np.ndarray, "h w"]) -> MeasuredField:
+    """Put a measured receptive field into two numbers.
+
+    Source: Luo, Li, Urtasun & Zemel 2016, section 3.
+
+    >>> field_of(np.float32([[0.01, 0.01, 0.01], [0.01, 1.0, 1.0], [0.0, 1.0, 1.0]]))
+    MeasuredField(reached=3, effective=2)
+    """
+    reached = 0
+    for axis in (0, 1):
+        places = np.flatnonzero(strength.any(axis=axis))
+        if len(places):
+            reached = max(reached, int(places[-1] - places[0]) + 1)
+    strong = np.count_nonzero(strength > EFFECTIVE * strength.max())
+    return MeasuredField(reached, round(math.sqrt(strong)))
+
+
 def measured_receptive_field(
     network: nn.Module,
-    layer: str,
+    layer: str | None,
     *,
     size: int = 224,
     in_channels: int = 3,
@@ -172,7 +227,8 @@ def measured_receptive_field(
 
     Args:
         network: Runs in evaluation mode, and is given back as it was.
-        layer: Name of a module as in `network.named_modules()`: "bottleneck.fc6".
+        layer: Name of a module as in `network.named_modules()`: "bottleneck.fc6"; None is the
+            deepest encoder layer, what the first layer that enlarges the map takes in.
         size: Side of the pictures in pixels.
         in_channels: Channels of the pictures.
         samples: Pictures of noise to average over.
@@ -184,14 +240,22 @@ def measured_receptive_field(
     Source: Luo, Li, Urtasun & Zemel 2016, section 3.
     """
     modules = dict(network.named_modules())
-    if layer not in modules:
+    if layer is not None and layer not in modules:
         raise RecipeError(f"the network has no layer '{layer}'; see network.named_modules().")
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(samples, in_channels, size, size, generator=generator)
     parameter = next(network.parameters())
     images = images.to(parameter).requires_grad_()
     seen: list[Tensor] = []
-    hook = modules[layer].register_forward_hook(lambda _module, _inputs, out: seen.append(out))
+    hooks = (
+        [modules[layer].register_forward_hook(lambda _module, _inputs, out: seen.append(out))]
+        if layer is not None
+        else [
+            module.register_forward_hook(lambda _module, inputs, _out: seen.append(inputs[0]))
+            for module in modules.values()
+            if isinstance(module, nn.ConvTranspose2d | Unpooling | BilinearUpsampling)
+        ]
+    )
     try:
         with _evaluating(network), torch.enable_grad():
             network(images)
@@ -199,7 +263,8 @@ def measured_receptive_field(
             middle = seen[0][:, :, height // 2, width // 2]
             (gradient,) = torch.autograd.grad(middle.sum(), images)
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     strength: Float32[np.ndarray, "size size"] = (
         gradient.abs().mean(dim=(0, 1)).float().cpu().numpy()
     )

@@ -245,6 +245,49 @@ def curve_picture(log: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     _write(figure, path)
 
 
+def reliability_picture(
+    confidence: Float64[np.ndarray, " bins"],
+    accuracy: Float64[np.ndarray, " bins"],
+    pixels: Integer[np.ndarray, " bins"],
+    path: str | Path,
+    *,
+    error: float,
+) -> None:
+    """Write how right a network is at each confidence, and how often it is so sure.
+
+    On the dotted line it is as right as it is sure; below, it is too sure of itself.
+
+    Args:
+        confidence: Mean confidence of each bin, 0 to 1; NaN of an empty one.
+        accuracy: Share of right pixels of each bin.
+        pixels: Pixels in each bin.
+        path: A PNG file.
+        error: The expected calibration error, for the title.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5.5), dpi=110, layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    edges = np.linspace(0, 1, len(pixels) + 1)
+    above.plot([0, 1], [0, 1], ":", color="#5b6675")
+    above.bar(edges[:-1], np.nan_to_num(accuracy), 1 / len(pixels), align="edge",
+              color="#9fd3c7", edgecolor="white")  # fmt: skip
+    above.plot(confidence, accuracy, "o-", color="#0072b2", markersize=4)
+    above.set(ylabel="share of right pixels", xlim=(0, 1), ylim=(0, 1))
+    above.set_title(f"calibration error {100 * error:.1f} %", loc="right", fontsize=10)
+    shares = 100 * pixels / max(int(pixels.sum()), 1)
+    below.bar(edges[:-1], shares, 1 / len(pixels), align="edge", color="#c9ccd1",
+              edgecolor="white")  # fmt: skip
+    below.set(xlabel="probability of the chosen class", ylabel="% of pixels")
+    for axes in above, below:
+        axes.grid(visible=True, alpha=0.3)
+        axes.set_axisbelow(True)
+    _write(figure, path)
+
+
 def _outlines(label_map: LabelMap, painted: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     """The painted pixels that touch an area of lower class, or an unpainted one."""
     rank = np.where(painted, label_map.astype(np.int16), -1)  # one side of an edge: one pixel

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from deconvnet.errors import MissingExtraError, RecipeError, UserError, did_you_mean
+from deconvnet.int8 import check_int8, quantised
 from deconvnet.kernels import winograd
 from deconvnet.kernels.allocator import tune_allocator
 from deconvnet.layers.bilinear import BilinearUpsampling, bilinear_kernel
@@ -46,7 +47,11 @@ LARGE_KERNEL = 5
 
 
 def accelerate(
-    network: nn.Module, engine: str = "torch", *, precision: str = "fp32"
+    network: nn.Module,
+    engine: str = "torch",
+    *,
+    precision: str = "fp32",
+    calibration: Iterable[Tensor] | None = None,
 ) -> nn.Module:
     """Give a faster twin of a network: same call, same output, inference only.
 
@@ -59,10 +64,14 @@ def accelerate(
         engine: "torch"; "native": our own kernels for the CPU, compiled when first wanted, or
             "torch" where there is no compiler; "openvino", which needs the extra of that name,
             takes seconds to compile, runs on the CPU, and cannot sample dropout.
-        precision: "fp32".
+        precision: "fp32"; or "int8" with the engine "openvino": convolutions in whole numbers
+            of 8 bits, faster, and a little off (docs/performance.md).
+        calibration: For "int8", batches of pictures as the network takes them, some dozens of
+            those it was trained on, on which the range of each layer is measured.
 
     Raises:
-        RecipeError: For an engine or precision that there is not.
+        RecipeError: For an engine or precision that there is not, and for "int8" without
+            pictures.
         MissingExtraError: When the engine's library is not installed.
 
     >>> network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
@@ -74,7 +83,9 @@ def accelerate(
             f"there is no engine '{engine}'; the engines are {', '.join(ENGINES)}."
             + did_you_mean(engine, ENGINES)
         )
-    if precision != "fp32":
+    if precision == "int8":
+        check_int8(engine)
+    elif precision != "fp32":
         raise RecipeError(
             f"the engine '{engine}' does not compute in precision '{precision}'; take 'fp32'."
         )
@@ -83,6 +94,10 @@ def accelerate(
             "this network is accelerated already; give the one that it was made from."
         )
     tune_allocator()
+    if precision == "int8":
+        return Accelerated(
+            _openvino_engine(network, lambda model: quantised(model, calibration))
+        )
     return Accelerated(ENGINES[engine](network))
 
 
@@ -321,7 +336,7 @@ class Convertible(nn.Module):
     def forward(self, images: ImageBatch) -> Float[Tensor, "n k logits_h logits_w"]:
         """Give the same logits."""
         instead: dict[Callable[..., Any], Callable[..., Any]] = {_MAX_POOL: _pool_by_corners}
-        if torch.jit.is_tracing():  # torch.export knows sizes that are no numbers
+        if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]  # torch's
             instead[torch.sym_max] = _traced_max
         with _Instead(instead):
             logits: Tensor = self.network(images)
@@ -339,12 +354,14 @@ def _convertible(module: nn.Module) -> nn.Module:
     return module
 
 
-def _openvino_engine(network: nn.Module) -> nn.Module:
+def _openvino_engine(
+    network: nn.Module, change: Callable[[Any], Any] = lambda model: model
+) -> nn.Module:
     try:
         import openvino
     except ImportError:
         raise MissingExtraError("the engine 'openvino'", "openvino") from None
-    return _OpenVino(Convertible(network).float(), openvino)
+    return _OpenVino(Convertible(network).float(), openvino, change)
 
 
 class _BilinearUpsampling(nn.Module):
@@ -364,7 +381,7 @@ class _BilinearUpsampling(nn.Module):
 class _OpenVino(nn.Module):
     """A network compiled by OpenVINO for this processor, for pictures of any size."""
 
-    def __init__(self, network: nn.Module, openvino: Any) -> None:
+    def __init__(self, network: nn.Module, openvino: Any, change: Callable[[Any], Any]) -> None:
         super().__init__()
         convolutions = [step for step in network.modules() if isinstance(step, nn.Conv2d)]
         dropouts = [step for step in network.modules() if isinstance(step, nn.Dropout)]
@@ -383,7 +400,7 @@ class _OpenVino(nn.Module):
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "INFERENCE_PRECISION_HINT": "f32",
         }
-        self.compiled = openvino.Core().compile_model(model, "CPU", settings)
+        self.compiled = openvino.Core().compile_model(change(model), "CPU", settings)
 
     def forward(self, images: ImageBatch) -> Float[Tensor, "n k logits_h logits_w"]:
         if any(dropout.training and dropout.p for dropout in self.dropouts):

@@ -1,17 +1,26 @@
 """Scores of a network on a whole data set."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isnan, nan
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from deconvnet.checkpoint import Config, find_checkpoint
 from deconvnet.data import Dataset
-from deconvnet.errors import DataError
+from deconvnet.errors import DataError, RecipeError
+from deconvnet.familiarity import LEAST_PICTURES, Familiarity, traits
+from deconvnet.files import write_text
 from deconvnet.labels import Classes
-from deconvnet.metrics import Scores
+from deconvnet.metrics import Calibration, Scores
 from deconvnet.predict import Predictor, Segmentation
 from deconvnet.progress import tracked
+
+
+REMEMBERED = 200
+"""Training pictures that are looked at for what they are like."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +30,19 @@ class Evaluation:
     scores: Scores
     classes: Classes
     split: str
+    calibration: Calibration | None = None
+    """Confidence against accuracy; none if a picture was segmented in tiles."""
+    traits: Sequence[Mapping[str, float]] = ()
+    """What each picture is like (deconvnet.familiarity)."""
 
     def to_json(self) -> dict[str, Any]:
         """The scores, 0 to 1, by name; none where a score does not exist."""
-        return {**self.scores.to_json(self.classes.names), "split": self.split}
+        error = nan if self.calibration is None else self.calibration.expected_calibration_error
+        return {
+            **self.scores.to_json(self.classes.names),
+            "expected_calibration_error": None if isnan(error) else error,
+            "split": self.split,
+        }
 
     def to_text(self) -> str:
         """The scores as a table for people, in percent."""
@@ -37,6 +55,7 @@ class Evaluation:
             ("mean_accuracy", "mean accuracy"),
             ("frequency_weighted_iou", "fw IoU"),
             ("boundary_f1", "boundary F1"),
+            ("expected_calibration_error", "calibration error"),
         ):
             lines.append(f"{label:<18} {_percent(values[name])}")
         bands = "  ".join(
@@ -66,11 +85,75 @@ def evaluate(
     check_classes(predictor.classes, dataset.classes)
     segment = segment or predictor
     scores = Scores.empty(len(dataset.classes), background=dataset.classes.background)
+    calibration: Calibration | None = Calibration.empty()
+    seen: list[dict[str, float]] = []
     for index in tracked(range(len(dataset)), "evaluate", len(dataset), quiet=quiet):
         sample = dataset[index]
-        label_map = segment(sample.image).label_map
-        scores = scores.add(label_map, sample.label_map, sample.instance_map)
-    return Evaluation(scores, dataset.classes, dataset.split)
+        segmentation = segment(sample.image)
+        scores = scores.add(segmentation.label_map, sample.label_map, sample.instance_map)
+        probabilities = segmentation.probabilities
+        seen.append(traits(sample.image, probabilities))
+        if probabilities is None:
+            calibration = None
+        elif calibration is not None:
+            calibration = calibration.add(probabilities, sample.label_map)
+    return Evaluation(scores, dataset.classes, dataset.split, calibration, seen)
+
+
+def refuse_training_split(split: str) -> None:
+    """Refuse to score a network on what it has learned by heart.
+
+    Raises:
+        RecipeError: If the split is one to train on.
+    """
+    if split.startswith("train"):
+        raise RecipeError(
+            f"The split '{split}' holds the pictures that networks are trained on, so its "
+            "scores say little about new ones; take --split val, or insist with --yes."
+        )
+
+
+def calibration_of(evaluation: Evaluation) -> Calibration:
+    """The calibration of a network that was evaluated.
+
+    Raises:
+        DataError: If it was not measured.
+    """
+    if evaluation.calibration is None:
+        raise DataError(
+            "There are no probabilities of pictures that are segmented in tiles, so how sure "
+            "the network is cannot be drawn; leave out --tile, or give smaller pictures."
+        )
+    return evaluation.calibration
+
+
+def remember(
+    checkpoint: str | Path, evaluation: Evaluation, training: Dataset | None = None
+) -> None:
+    """Note in a checkpoint what the pictures are like that it was trained for.
+
+    `predict` then says of a picture when it is unlike them. How sure the network is of a
+    picture it has not learned comes from the evaluation; up to REMEMBERED pictures of the
+    training data, evenly spread, are looked at too.
+
+    Raises:
+        DataError: If they are too few for that.
+        CheckpointError: If there is no such checkpoint.
+    """
+    seen = list(evaluation.traits)
+    if training is not None:
+        count = min(len(training), REMEMBERED)
+        for index in np.linspace(0, len(training) - 1, count).round().astype(int):
+            seen.append(traits(training[int(index)].image))
+    known = Familiarity.of(seen)
+    if known is None:
+        raise DataError(
+            f"What pictures are like needs {LEAST_PICTURES} of them or more, and there are "
+            f"{len(seen)}; evaluate on more."
+        )
+    path = find_checkpoint(checkpoint) / "config.json"
+    config = Config.from_json(path.read_text(encoding="utf-8"), str(path))
+    write_text(path, replace(config, familiarity=known).to_json())
 
 
 def check_classes(network: Classes, data: Classes) -> None:

@@ -1,6 +1,7 @@
 """Writing files whole or not at all."""
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +24,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     # not made from the process number: two machines may share the folder
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -43,6 +44,22 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text file whole or not at all."""
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def remove_partial_files(folder: str | Path) -> None:
+    """Remove the temporary files of writers that were killed; none may be at work there."""
+    for left in Path(folder).glob(".*.partial*"):
+        if re.fullmatch(r"\..+\.[0-9a-f]{8}\.partial(\.\w+)?", left.name):
+            with suppress(OSError):
+                left.unlink()
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder, and those around it, so that they outlast a power cut too."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        _sync_folder(made.parent)
 
 
 def _sync_folder(folder: Path) -> None:

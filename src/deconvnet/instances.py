@@ -105,6 +105,7 @@ def grow(
     aggregate: Aggregate = "max",
     aggregate_on: Literal["scores", "probabilities"] = "scores",
     shift: int = 0,
+    together: int = BATCH,
 ) -> Iterator[Growth]:
     """Segment windows in their order, giving the joined map after each batch of them.
 
@@ -118,12 +119,13 @@ def grow(
         aggregate: As for instance_scores.
         aggregate_on: As for instance_scores.
         shift: Pixels by which the map is moved to the right and down.
+        together: Windows of a batch; 1 gives the map after each window, at some cost of time.
     """
     canvas = np.zeros((len(predictor.classes), *image.shape[:2]), np.float32)
     covered = np.zeros(image.shape[:2], np.float32)
     side = int(predictor.config.recipe.get("crop_size", 224))
-    for start in range(0, len(windows), BATCH):
-        batch = windows[start : start + BATCH]
+    for start in range(0, len(windows), together):
+        batch = windows[start : start + together]
         crops = [proposals.crop(image, window, side) for window in batch]
         with torch.inference_mode():
             scores = predictor.network(torch.stack([predictor.normalised(c) for c in crops]))

@@ -16,6 +16,7 @@ def cross_entropy(
     *,
     class_weights: Float[Tensor, " k"] | None = None,
     pixel_weights: Float[Tensor, "n h w"] | None = None,
+    labelled: Float[Tensor, ""] | None = None,
 ) -> Float[Tensor, ""]:
     """Weighted cross entropy, divided by the number of labelled pixels.
 
@@ -25,6 +26,7 @@ def cross_entropy(
     Args:
         class_weights: Factor of each class.
         pixel_weights: Factor of each pixel, such as 1 + border_weights.
+        labelled: Labelled pixels to divide by, where the batch is a part of a larger one.
 
     Source: Badrinarayanan et al. 2017, section 3.1, and the loss layer of caffe-segnet.
     """
@@ -33,7 +35,9 @@ def cross_entropy(
     )
     if pixel_weights is not None:
         losses = losses * pixel_weights
-    return losses.sum() / (labels != IGNORED).sum().clamp(min=1)
+    if labelled is None:
+        labelled = (labels != IGNORED).sum().to(losses.dtype)
+    return losses.sum() / labelled.clamp(min=1)
 
 
 def dice_loss(logits: LogitsBatch, labels: LabelBatch) -> Float[Tensor, ""]:

@@ -1,10 +1,11 @@
 """From a picture to its segmentation: read, standardise, run the network, refine, colour."""
 
 import itertools
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -13,21 +14,41 @@ import torch.nn.functional as F
 from torch import nn
 
 from deconvnet import crf as dense_crf
-from deconvnet import draw
-from deconvnet.checkpoint import Config, load_checkpoint
+from deconvnet import draw, familiarity
+from deconvnet.checkpoint import Config, find_checkpoint, load_checkpoint
+from deconvnet.crf import CrfSettings
+from deconvnet.data import open_dataset
 from deconvnet.data.image_files import read_image, write_mask
 from deconvnet.engines import accelerate
-from deconvnet.errors import DeviceError, ShapeError
+from deconvnet.errors import DeviceError, RecipeError, ShapeError, UserError
+from deconvnet.hub import push_to_hub, save_pretrained
 from deconvnet.instances import Aggregate, Protocol, instance_scores
+from deconvnet.int8 import MOST_PICTURES, check_int8
 from deconvnet.kernels.allocator import tune_allocator
 from deconvnet.labels import Classes
-from deconvnet.shapes import Float32, Image, LabelMap, Probabilities, Tensor
+from deconvnet.layers.dropout import sample_dropout
+from deconvnet.shapes import Float, Float32, Image, LabelMap, Probabilities, Tensor
+from deconvnet.standalone import as_fraction, scaled_side
+from deconvnet.uncertainty import deviation, entropy
 
 WHOLE_PIXELS = 4_000_000
 """Pictures above so many pixels, at the network's scale, are segmented in tiles."""
 
+WHOLE_BYTES = 2**29
+"""So are those whose probabilities would take more memory."""
+
 DEFAULT_TILE = 1024
 """Side in pixels of the tiles of such pictures."""
+
+_BAND = 1024
+"""Rows of an overlay that are painted together."""
+
+Uncertainty = Literal["entropy", "flips", "dropout"]
+"""How doubt is measured: by how the probabilities are spread over the classes, or by how far
+the answers lie apart that the picture and its mirror image, or samples of dropout, get."""
+
+SAMPLES = 8
+"""Samples of dropout; the authors of Bayesian SegNet took 4, and 8 of SegNet-Basic."""
 
 AnyImage = str | Path | PIL.Image.Image | np.ndarray
 
@@ -41,6 +62,11 @@ class Segmentation:
     classes: Classes = field(repr=False)
     probabilities: Probabilities | None = field(default=None, repr=False)
     """Of each class at each pixel; none after prediction in tiles, unless asked for."""
+    doubt_map: Float32[np.ndarray, "h w"] | None = field(default=None, repr=False)
+    """How unsure the network is at each pixel, 0 to 1, if that was asked for."""
+    strangeness: Mapping[str, float] | None = field(default=None, repr=False)
+    """How far what the picture is like lies from the training data, in parts of what is usual;
+    above 1 is unlike (deconvnet.familiarity). None where the checkpoint does not know it."""
 
     @property
     def share(self) -> dict[str, float]:
@@ -51,9 +77,29 @@ class Segmentation:
             for index, name in enumerate(self.classes.names)
         }
 
+    @property
+    def doubt(self) -> float | None:
+        """Mean of the doubt map, 0 to 1."""
+        return None if self.doubt_map is None else float(self.doubt_map.mean(dtype=np.float64))
+
+    @property
+    def unlike(self) -> str:
+        """In what ways the picture is unlike the training data; empty if it is not."""
+        return familiarity.in_words(self.strangeness or {})
+
     def overlay(self, opacity: float = 0.55) -> PIL.Image.Image:
         """The picture with the classes in their colours over it."""
-        drawn = draw.overlay(self.image, self.label_map, self.classes, opacity=opacity)
+        drawn = np.empty_like(self.image)
+        height = len(drawn)
+        for start in range(0, height, _BAND):  # a large picture needs no second and third copy
+            top, bottom = max(start - 1, 0), min(start + _BAND + 1, height)
+            band = draw.overlay(
+                self.image[top:bottom],
+                self.label_map[top:bottom],
+                self.classes,
+                opacity=opacity,
+            )
+            drawn[start : start + _BAND] = band[start - top :][:_BAND]
         return PIL.Image.fromarray(drawn)
 
     def save_mask(self, path: str | Path) -> None:
@@ -75,11 +121,42 @@ class Predictor:
     """(N, C, H, W) -> logits (N, K, H, W), in eval mode."""
     config: Config
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    origin: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What was loaded and how: the checkpoint's folder, engine, precision."""
 
     @property
     def classes(self) -> Classes:
         """The classes it tells apart."""
         return self.config.classes
+
+    @classmethod
+    def from_pretrained(cls, checkpoint: str | Path, **options: Any) -> "Predictor":
+        """`deconvnet.load` by the name that it has in Hugging Face's libraries."""
+        return load(checkpoint, **options)
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write the network as a checkpoint: weights, config.json and model card.
+
+        Raises:
+            CheckpointError: For an accelerated network that was not loaded from a checkpoint.
+            OutputError: If the place cannot be written.
+        """
+        origin = self.origin.get("checkpoint")
+        return save_pretrained(folder, self.network, self.config, origin=origin)
+
+    def push_to_hub(self, name: str, *, private: bool = False, token: str | None = None) -> str:
+        """Upload the network as owner/name, from where `deconvnet.load` takes it again.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            MissingExtraError: When huggingface_hub is not installed.
+            UserError: If the name is none, or the Hub refuses or cannot be reached.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            saved = self.save_pretrained(folder)
+            return push_to_hub(saved, name, private=private, token=token)
 
     def __call__(  # noqa: PLR0913 - the options of a prediction, by keyword
         self,
@@ -89,10 +166,13 @@ class Predictor:
         aggregate: Aggregate = "max",
         ensemble: "Predictor | None" = None,
         combine: Literal["mean", "product"] | None = None,
-        crf: bool = False,
+        crf: bool | CrfSettings = False,
         protocol: Protocol = "paper",
         tile: int | None = None,
         tta: bool = False,
+        uncertainty: Uncertainty | None = None,
+        samples: int = SAMPLES,
+        seed: int = 0,
     ) -> Segmentation:
         """Segment one picture.
 
@@ -103,21 +183,32 @@ class Predictor:
             aggregate: How the maps of the proposals are joined.
             ensemble: A second network, whose maps are combined with these (section 4.4).
             combine: mean of probabilities, or product of scores; none: as the protocol has it.
-            crf: Refine with the dense CRF.
+            crf: Refine with the dense CRF, with the published settings or these.
             protocol: Follow the paper, or the authors' released code where it differs.
             tile: Side in pixels of overlapping tiles, for pictures larger than that; none takes
                 the picture whole up to WHOLE_PIXELS. Tiles keep no probabilities.
             tta: Average over the picture and its mirror image.
+            uncertainty: Also say where the network is unsure. flips and dropout give the mean
+                of the answers they compare as the result.
+            samples: Of dropout.
+            seed: Of dropout.
 
         Raises:
             ImageFileError: If the picture cannot be read.
             ShapeError: If an array is no picture.
+            RecipeError: If doubt is asked for that cannot be had.
         """
         pixels = as_image(image)
-        scaled = pixels.shape[0] * pixels.shape[1] * self.config.input_scale**2
-        if not (proposals or crf or ensemble) and (tile or scaled > WHOLE_PIXELS):
-            label_map = self._in_tiles(pixels, tile or DEFAULT_TILE, tta=tta)
-            return Segmentation(pixels, label_map, self.classes)
+        asked = Asked(tta, uncertainty, samples, seed)
+        self.check(asked, whole=not (proposals or crf or ensemble))
+        if not (proposals or crf or ensemble) and (tile or self._too_large(pixels)):
+            labels, doubt = self._in_tiles(pixels, tile or DEFAULT_TILE, asked)
+            strange = self._strangeness(pixels, None)
+            return Segmentation(pixels, labels, self.classes, None, doubt, strange)
+        if uncertainty in ("flips", "dropout"):
+            mean, doubt = deviation(self._answers(pixels, asked))
+            labels, strange = mean.argmax(0).astype(np.uint8), self._strangeness(pixels, mean)
+            return Segmentation(pixels, labels, self.classes, mean, doubt, strange)
         scores = (
             torch.from_numpy(
                 instance_scores(self, pixels, proposals, aggregate=aggregate, protocol=protocol)
@@ -132,9 +223,41 @@ class Predictor:
             probabilities = combined(scores, ensemble.scores(pixels, tta=tta), combine)
         refined = probabilities.cpu().numpy()
         if crf:
-            refined = dense_crf.refine(pixels, refined)
-        label_map = refined.argmax(0).astype(np.uint8)
-        return Segmentation(pixels, label_map, self.classes, refined)
+            settings = crf if isinstance(crf, CrfSettings) else CrfSettings()
+            refined = dense_crf.refine(pixels, refined, **settings._asdict())
+        plain = not (proposals or crf or ensemble)
+        return Segmentation(
+            pixels,
+            refined.argmax(0).astype(np.uint8),
+            self.classes,
+            refined,
+            entropy(refined) if uncertainty else None,
+            self._strangeness(pixels, refined if plain else None),
+        )
+
+    def check(self, asked: "Asked", *, whole: bool = True) -> None:
+        """Refuse a way to measure doubt that this network or path does not have.
+
+        Raises:
+            RecipeError: If so.
+        """
+        if asked.uncertainty in ("flips", "dropout") and not whole:
+            raise RecipeError(
+                f"Doubt by {asked.uncertainty} is measured on pictures as a whole, not with "
+                "proposals, an ensemble or the CRF; take entropy, or leave those out."
+            )
+        if asked.uncertainty != "dropout":
+            return
+        if asked.samples < 2:
+            raise RecipeError(
+                f"Doubt by dropout was asked for with {asked.samples} samples; give 2 or more."
+            )
+        dropouts = (nn.Dropout, nn.Dropout2d)
+        if not any(isinstance(m, dropouts) and m.p > 0 for m in self.network.modules()):
+            raise RecipeError(
+                "Doubt by dropout needs a network with dropout, run by the engine torch or "
+                "native; this one has none. Take flips or entropy, or train with --dropout 0.5."
+            )
 
     def probabilities(self, image: Image, *, tta: bool = False) -> Probabilities:
         """Class probabilities of the picture as a whole."""
@@ -144,17 +267,16 @@ class Predictor:
         """Class scores of the picture as a whole; with tta the mean with its mirror image's."""
         scores = self.logits(image)
         if tta:
-            scores = (scores + self.logits(np.ascontiguousarray(image[:, ::-1])).flip(-1)) / 2
+            scores = (scores + self.logits(_mirrored(image)).flip(-1)) / 2
         return scores
 
     def logits(self, image: Image) -> Float32[Tensor, "k h w"]:
         """Class scores before softmax, at the picture's own size."""
-        height, width = image.shape[:2]
-        with torch.inference_mode():
-            logits = self.network(self.standardised(image)[None])
-            if logits.shape[-2:] != (height, width):
-                logits = F.interpolate(logits, (height, width), mode="bilinear")
-        return logits[0].float()
+        logits = self._small_logits(image)
+        if logits.shape[-2:] != image.shape[:2]:
+            with torch.inference_mode():
+                logits = F.interpolate(logits[None], image.shape[:2], mode="bilinear")[0]
+        return logits.float()
 
     def standardised(self, image: Image) -> Float32[Tensor, "c h w"]:
         """The picture as the network takes it, at the network's scale."""
@@ -173,19 +295,89 @@ class Predictor:
         std = torch.tensor(config.std, device=self.device)[:, None, None]
         return (tensor - mean) / std
 
-    def _in_tiles(self, image: Image, tile: int, *, tta: bool) -> LabelMap:
+    def _small_logits(self, image: Image) -> Float[Tensor, "k small_h small_w"]:
+        """Class scores at the network's scale."""
+        with torch.inference_mode():
+            logits: Tensor = self.network(self.standardised(image)[None])
+        return logits[0]
+
+    def _too_large(self, image: Image) -> bool:
+        """Whether a picture is segmented in tiles without being told."""
+        pixels = image.shape[0] * image.shape[1]
+        scaled = pixels * self.config.input_scale**2
+        return scaled > WHOLE_PIXELS or 4 * pixels * len(self.classes) > WHOLE_BYTES
+
+    def _in_tiles(
+        self, image: Image, tile: int, asked: "Asked"
+    ) -> tuple[LabelMap, Float32[np.ndarray, "h w"] | None]:
         """Segment overlapping tiles and keep the middle of each, so that no seam shows."""
         height, width = image.shape[:2]
         label_map = np.empty((height, width), np.uint8)
+        doubt_map = np.empty((height, width), np.float32) if asked.uncertainty else None
         side = round(tile / self.config.input_scale)
         for row, rows in _tile_spans(height, side):
             for column, columns in _tile_spans(width, side):
-                part = np.ascontiguousarray(image[row, column])
-                labels = self.probabilities(part, tta=tta).argmax(0).astype(np.uint8)
+                labels, doubt = self._tile(np.ascontiguousarray(image[row, column]), asked)
                 inner_rows = slice(rows.start - row.start, rows.stop - row.start)
                 inner_columns = slice(columns.start - column.start, columns.stop - column.start)
                 label_map[rows, columns] = labels[inner_rows, inner_columns]
-        return label_map
+                if doubt_map is not None and doubt is not None:
+                    doubt_map[rows, columns] = doubt[inner_rows, inner_columns]
+        return label_map, doubt_map
+
+    def _tile(
+        self, part: Image, asked: "Asked"
+    ) -> tuple[LabelMap, Float32[np.ndarray, "h w"] | None]:
+        """Segment one tile; the doubt is measured at the network's scale."""
+        size, doubt = part.shape[:2], None
+        if asked.uncertainty in ("flips", "dropout"):
+            mean, doubt = deviation(self._answers(part, asked, small=True))
+            scores = torch.from_numpy(mean)
+        else:
+            scores = self._small_logits(part)
+            if asked.tta:
+                scores = (scores + self._small_logits(_mirrored(part)).flip(-1)) / 2
+            if asked.uncertainty == "entropy":
+                doubt = entropy(scores.float().softmax(0).cpu().numpy())
+        if doubt is not None and doubt.shape != size:
+            enlarged = F.interpolate(torch.from_numpy(doubt)[None, None], size, mode="bilinear")
+            doubt = enlarged[0, 0].numpy()
+        return _best_class(scores, size), doubt
+
+    def _answers(
+        self, image: Image, asked: "Asked", *, small: bool = False
+    ) -> Iterator[Probabilities]:
+        """The probabilities whose differences are the doubt."""
+        score = self._small_logits if small else self.logits
+        if asked.uncertainty == "flips":
+            yield score(image).float().softmax(0).cpu().numpy()
+            mirrored = score(_mirrored(image)).flip(-1)
+            yield mirrored.float().softmax(0).cpu().numpy()
+            return
+        with torch.random.fork_rng(), sample_dropout(self.network):
+            torch.manual_seed(asked.seed)  # every picture alike, in whatever order they come
+            for _ in range(asked.samples):
+                scores = score(image)
+                if asked.tta:
+                    scores = (scores + score(_mirrored(image)).flip(-1)) / 2
+                yield scores.float().softmax(0).cpu().numpy()
+
+    def _strangeness(
+        self, image: Image, probabilities: Probabilities | None
+    ) -> dict[str, float] | None:
+        known = self.config.familiarity
+        if known is None:
+            return None
+        return known.strangeness(familiarity.traits(image, probabilities))
+
+
+class Asked(NamedTuple):
+    """How the picture as a whole is to be segmented."""
+
+    tta: bool = False
+    uncertainty: Uncertainty | None = None
+    samples: int = SAMPLES
+    seed: int = 0
 
 
 def load(
@@ -193,6 +385,7 @@ def load(
     *,
     engine: Literal["torch", "native", "openvino", "plain"] = "torch",
     precision: Literal["fp32", "int8"] = "fp32",
+    calibration: str | Path | Sequence[AnyImage] | None = None,
     device: str = "auto",
 ) -> Predictor:
     """A predictor from a bundled name, a folder, or a Hugging Face Hub id.
@@ -201,18 +394,68 @@ def load(
         checkpoint: Which network.
         engine: What runs it (deconvnet.accelerate); plain is the network as it was trained.
         precision: Number format of the engine.
+        calibration: For int8: a data set, whose training pictures are taken, or pictures. The
+            data set in the network's recipe if not given.
         device: auto, cpu, cuda or mps.
 
     Raises:
         CheckpointError: If there is no such checkpoint or it is damaged.
+        DataError: If the pictures for int8 cannot be read.
+        RecipeError: If the engine does not compute in this precision.
     """
     tune_allocator()
     loaded = load_checkpoint(checkpoint)
     place = find_device(device)
     network = loaded.network.to(place)
+    folder = find_checkpoint(checkpoint).resolve()
+    origin = {"checkpoint": str(folder), "engine": engine, "precision": precision}
+    if isinstance(calibration, str | Path):
+        origin["calibration"] = str(calibration)
     if engine != "plain":
-        network = accelerate(network, engine=engine, precision=precision)
-    return Predictor(network, loaded.config, place)
+        pictures = None
+        if precision == "int8":
+            check_int8(engine)
+            pictures = calibration_pictures(
+                Predictor(network, loaded.config, place), calibration
+            )
+        network = accelerate(network, engine=engine, precision=precision, calibration=pictures)
+    return Predictor(network, loaded.config, place, origin)
+
+
+def calibration_pictures(
+    predictor: Predictor, given: str | Path | Sequence[AnyImage] | None
+) -> list[Float32[Tensor, "1 c h w"]]:
+    """Pictures as the network takes them, for `accelerate` to measure ranges on.
+
+    Args:
+        predictor: Knows how to standardise them.
+        given: A data set, whose training pictures are taken, evenly spread, or pictures, or
+            none for the data set that the network was trained on.
+
+    Raises:
+        DataError: If the data set cannot be read.
+        RecipeError: If none is given, and the network's own is not there.
+    """
+    if given is None or isinstance(given, str | Path):
+        recipe = predictor.config.recipe
+        where = given or recipe.get("data")
+        try:
+            dataset = open_dataset(
+                where or "",
+                "train",
+                format=None if given else recipe.get("format"),
+            )
+        except UserError:
+            if given is not None:
+                raise
+            raise RecipeError(
+                "The precision 'int8' needs some dozens of pictures to measure the range of "
+                f"each layer on, and those this network was trained on ({where or 'unknown'}) "
+                "are not here; name a data set with --calibrate DATA (in Python: calibration)."
+            ) from None
+        step = -(-len(dataset) // MOST_PICTURES)
+        given = [dataset[index].image for index in range(0, len(dataset), step)]
+    return [predictor.standardised(as_image(image))[None].cpu() for image in given]
 
 
 def find_device(name: str = "auto") -> torch.device:
@@ -281,9 +524,35 @@ def combined(
     return (first.relu() * second.relu()).softmax(0)
 
 
+def _best_class(scores: Float[Tensor, "k small_h small_w"], size: tuple[int, int]) -> LabelMap:
+    """The class of the largest score at each pixel of a picture of (height, width) pixels.
+
+    Scores of another size are enlarged class by class, so that they never take the memory of
+    all classes at the picture's size.
+    """
+    if scores.shape[-2:] == size:
+        return scores.argmax(0).to(torch.uint8).cpu().numpy()
+    best = labels = None
+    for index, plane in enumerate(scores.float()):
+        enlarged = F.interpolate(plane[None, None], size, mode="bilinear")[0, 0]
+        if best is None or labels is None:
+            best, labels = enlarged, torch.zeros(size, dtype=torch.uint8, device=plane.device)
+            continue
+        labels[enlarged > best] = index
+        best = torch.maximum(best, enlarged)
+    if labels is None:
+        raise ShapeError("The network has no class, so it can give none to a pixel.")
+    return labels.cpu().numpy()
+
+
+def _mirrored(image: Image) -> Image:
+    return np.ascontiguousarray(image[:, ::-1])
+
+
 def _rescaled(image: Image, factor: float) -> Image:
     height, width = image.shape[:2]
-    size = max(1, round(width * factor)), max(1, round(height * factor))
+    scale = as_fraction(factor)
+    size = scaled_side(width, scale), scaled_side(height, scale)
     return np.array(PIL.Image.fromarray(image).resize(size, PIL.Image.Resampling.BILINEAR))
 
 

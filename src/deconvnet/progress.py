@@ -1,8 +1,10 @@
 """Progress on stderr: a live line in a terminal, plain lines now and then elsewhere."""
 
+import itertools
+import statistics
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TypeVar
 
@@ -17,6 +19,8 @@ from rich.progress import (
 )
 
 Item = TypeVar("Item")
+
+BLOCKS = "▁▂▃▄▅▆▇█"
 
 PLAIN_SECONDS = 15.0
 """Time between two lines where there is no terminal."""
@@ -68,6 +72,11 @@ class ProgressBar:
         elif kind is None and self.done > self._start:
             self._line("")
 
+    @property
+    def is_live(self) -> bool:
+        """Whether it is drawn in a terminal, and that knows the signs of a sparkline."""
+        return self._live is not None and self._console.encoding.startswith("utf")
+
     def advance(self, steps: int = 1, figures: str = "") -> None:
         """Count steps as done and show figures such as a loss beside them."""
         self.done += steps
@@ -103,6 +112,22 @@ def say(line: str, *, quiet: bool = False) -> None:
     """Print one line of the log to stderr."""
     if not quiet:
         print(line, file=sys.stderr, flush=True)  # noqa: T201 - the one place beside the cli
+
+
+def sparkline(values: Sequence[float], width: int = 20) -> str:
+    """The course of some numbers in a word: each sign the mean of a share of them, in order.
+
+    >>> sparkline([8.0, 4.0, 2.0, 1.0])
+    '█▄▂▁'
+    >>> sparkline([1.0] * 50, width=3)
+    '▁▁▁'
+    """
+    count = min(width, len(values))
+    edges = [round(place * len(values) / count) for place in range(count + 1)] if count else []
+    means = [statistics.fmean(values[a:b]) for a, b in itertools.pairwise(edges)]
+    low, span = min(means, default=0.0), max(means, default=0.0) - min(means, default=0.0)
+    top = len(BLOCKS) - 1
+    return "".join(BLOCKS[round(top * (mean - low) / span) if span else 0] for mean in means)
 
 
 def duration(seconds: float) -> str:

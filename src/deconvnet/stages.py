@@ -35,16 +35,17 @@ from deconvnet.data import Dataset, Sample
 from deconvnet.data.augment import center_crop, mirrored
 from deconvnet.errors import CheckpointError, DataError, OutputError, RecipeError
 from deconvnet.evaluate import Evaluation, evaluate
-from deconvnet.files import write_text, written_whole
+from deconvnet.files import remove_partial_files, write_text, written_whole
 from deconvnet.instances import CONTEXT
 from deconvnet.labels import IGNORED, Classes
 from deconvnet.predict import Predictor
 from deconvnet.progress import say, tracked
 from deconvnet.recipe import Recipe
 from deconvnet.shapes import BoxArray, Float32, InstanceMap, Int32, UInt8
-from deconvnet.train import carry_out, check_same_recipe, plan_job
-from deconvnet.training_job import Job, prepare
+from deconvnet.training_job import Job
+from deconvnet.training_loop import carry_out, check_same_recipe
 from deconvnet.training_records import model_card, write_table
+from deconvnet.training_trials import plan_job
 
 RESIZED = 250 / 224
 """Side of the stored crops over that of the random crops taken from them, as published."""
@@ -348,39 +349,29 @@ def reestimate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> int:
     return seen
 
 
-def train_two_stages(
-    recipe: Recipe,
-    *,
-    out: str | Path,
-    resume: bool = False,
-    device: str = "auto",
-    devices: int = 1,
-    quiet: bool = False,
-) -> Evaluation | None:
+def carry_out_two_stages(job: Job, *, resume: bool) -> Evaluation | None:
     """Train on object crops, then on proposal windows, and take batch norm's statistics anew.
 
     Args:
-        recipe: `steps` are those of stage 2, `stage1_steps` those of stage 1.
-        out: Folder of the run; must not hold another.
-        resume: Go on with the run in that folder, in the stage that it was stopped in.
-        device: auto, cpu, cuda or mps.
-        devices: Devices or processes that train side by side (DDP).
-        quiet: Show no progress.
+        job: Over whole pictures, of a recipe of two stages.
+        resume: Go on with the run in its folder, in the stage that it was stopped in.
 
     Returns:
         The scores of best/ on whole pictures of val; none where the data set has no val.
 
     Raises:
-        UserError: If a setting, the data or the folder does not do, before any training.
+        UserError: If the data or the folder does not do, before any training.
         KeyboardInterrupt: On Ctrl-C, after the state was saved.
     """
-    job = _prepare(recipe, Path(out), device=device, devices=devices, quiet=quiet)
+    background_of(job.training.classes)
     _check_folder(job, resume=resume)
+    if job.fabric.is_global_zero:
+        for folder in (job.out, job.out / "best", job.out / "last"):
+            remove_partial_files(folder)
     last = job.out / "stage1" / "last"
     if not (job.out / "stage2" / "state.pt").exists():
         first = _stage(job, 1)
-        if job.fabric.is_global_zero:
-            write_text(job.out / "recipe.yaml", recipe.to_yaml())
+        job.by_first(lambda: write_text(job.out / "recipe.yaml", job.recipe.to_yaml()))
         _run_stage(first, resume=resume)
         if not (last / "model.safetensors").is_file():
             raise CheckpointError(
@@ -392,21 +383,35 @@ def train_two_stages(
     return _finish(job, second) if job.fabric.is_global_zero else None
 
 
-def plan_two_stages(recipe: Recipe, out: str | Path, *, device: str = "auto") -> str:
+def plan_two_stages(job: Job) -> str:
     """What training in two stages would do and take, from three steps that are thrown away.
 
     Raises:
-        UserError: As train_two_stages would.
+        DataError: If there is nothing to crop.
     """
-    job = _prepare(recipe, Path(out), device=device, quiet=True)
-    crops = list_objects(job.training, quiet=True).balanced()
-    examples = Crops(job.training, crops, stored_side(recipe.crop_size), alone=True)
-    stage = replace(job, recipe=stage_recipe(job, 1), training=examples, out=job.out / "stage1")
+    first = first_stage(job)
     return (
-        f"stage 1    crops around {len(crops)} objects, rare classes repeated\n"
-        f"{plan_job(stage)}\n"
-        f"stage 2    windows around proposals: {recipe.steps} steps, each as long as above,\n"
+        f"stage 1    crops around {len(first.training)} objects, rare classes repeated\n"
+        f"{plan_job(first)}\n"
+        f"stage 2    windows around proposals: {job.recipe.steps} steps, as long as above,\n"
         f"           after their list is made in one pass over {len(job.training)} pictures"
+    )
+
+
+def first_stage(job: Job) -> Job:
+    """Stage 1 as a job of its own, without scores on val; writes nothing.
+
+    Raises:
+        DataError: If there is nothing to crop.
+    """
+    crops = list_objects(job.training, quiet=job.quiet).balanced()
+    examples = Crops(job.training, crops, stored_side(job.recipe.crop_size), alone=True)
+    return replace(
+        job,
+        recipe=stage_recipe(job, 1),
+        training=examples,
+        validation=None,
+        out=job.out / "stage1",
     )
 
 
@@ -442,22 +447,17 @@ def crop_sheet(examples: Crops, count: int = 24) -> np.ndarray:
     return draw.sheet([panels[start : start + 4] for start in range(0, len(panels), 4)])
 
 
-def _prepare(
-    recipe: Recipe, out: Path, *, device: str, devices: int = 1, quiet: bool = False
-) -> Job:
-    """The job over whole pictures, checked for two stages.
+def check_two_stages(recipe: Recipe) -> None:
+    """Refuse settings that two stages cannot have.
 
     Raises:
-        UserError: If something does not do.
+        RecipeError: If there is one.
     """
     if recipe.input_scale != 1:
         raise RecipeError(
             f"input_scale is {recipe.input_scale:g}; in two stages every window is resized to "
             "crop_size, so leave it at 1."
         )
-    job = prepare(recipe, out, device=device, devices=devices, quiet=quiet)
-    background_of(job.training.classes)
-    return job
 
 
 def _check_folder(job: Job, *, resume: bool) -> None:
@@ -501,9 +501,13 @@ def _stage(job: Job, number: int) -> Job:
     by_class = zip(training.classes.names, counts, strict=True)
     shown = ", ".join(f"{name} {count}" for name, count in by_class if count)
     say(f"Stage {number} trains on {len(windows)} windows: {shown}.", quiet=job.quiet)
-    if job.fabric.is_global_zero and not (out / "crops.png").exists():
-        with written_whole(out / "crops.png") as temporary:
-            PIL.Image.fromarray(crop_sheet(training)).save(temporary)
+
+    def show() -> None:
+        if not (out / "crops.png").exists():
+            with written_whole(out / "crops.png") as temporary:
+                PIL.Image.fromarray(crop_sheet(training)).save(temporary)
+
+    job.by_first(show)
     return replace(
         job,
         recipe=recipe,
@@ -595,17 +599,39 @@ def _listed(job: Job, dataset: Dataset, number: int) -> Windows:
     """The list of windows of a stage, from RUN/stageN where it was made for the same data."""
     method, overlap = proposals.default_method(), job.recipe.overlap
     settings = [CONTEXT, LEAST_PIXELS, *((method, overlap) if number == 2 else ())]
-    made_for = hashlib.sha256(f"{settings} {dataset!r}".encode()).hexdigest()
+    described = f"{settings} {dataset!r} {_files_of(dataset)}"
+    made_for = hashlib.sha256(described.encode()).hexdigest()
     path = job.out / f"stage{number}" / f"{dataset.split}_windows.npz"
-    if (known := _read_windows(path, made_for)) is not None:
-        return known
-    if number == 1:
-        windows = list_objects(dataset, quiet=job.quiet)
-    else:
-        windows = list_windows(dataset, overlap, quiet=job.quiet)
-    with written_whole(path) as temporary:
-        np.savez(temporary, made_for=made_for, **vars(windows))
-    return windows
+    listed: list[Windows] = []
+
+    def make() -> None:
+        if (known := _read_windows(path, made_for)) is None:
+            if number == 1:
+                known = list_objects(dataset, quiet=job.quiet)
+            else:
+                known = list_windows(dataset, overlap, quiet=job.quiet)
+            with written_whole(path) as temporary:
+                np.savez(temporary, made_for=made_for, **vars(known))
+        listed.append(known)
+
+    job.by_first(make)
+    if not listed and (known := _read_windows(path, made_for)) is not None:
+        listed.append(known)
+    if not listed:
+        raise DataError(f"{path} of the first process is not seen here; share the folder.")
+    return listed[0]
+
+
+def _files_of(dataset: Dataset) -> list[tuple[int, int]]:
+    """Size and time of every file of a data set, so that one edited in its place is noticed."""
+    found = {
+        path
+        for pair in getattr(dataset, "pairs", ())
+        for path in (pair.image, pair.mask, pair.instances)
+        if path is not None
+    }
+    stats = (path.stat() for path in sorted(found))
+    return [(stat.st_size, stat.st_mtime_ns) for stat in stats]
 
 
 def _read_windows(path: Path, made_for: str) -> Windows | None:

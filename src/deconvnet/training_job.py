@@ -1,13 +1,17 @@
 """What a training run is: its job, fixed before it starts, and its state, which changes."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor, nn
 
 from deconvnet.checkpoint import (
@@ -17,17 +21,23 @@ from deconvnet.checkpoint import (
     load_weights,
 )
 from deconvnet.data import Dataset, open_dataset
-from deconvnet.data.doctor import check_dataset, class_statistics, median_frequency_weights
+from deconvnet.data.doctor import class_statistics, median_frequency_weights, quick_check
 from deconvnet.errors import (
     DataError,
+    DeviceError,
     MissingExtraError,
+    OutputError,
     RecipeError,
+    UserError,
 )
 from deconvnet.kernels import winograd
 from deconvnet.kernels.allocator import tune_allocator
 from deconvnet.predict import find_device
 from deconvnet.progress import say
 from deconvnet.recipe import Recipe
+
+PATIENCE = timedelta(days=2)
+"""How long processes wait for the first one, which alone scores and writes."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,31 @@ class Job:
     def pictures_per_step(self) -> int:
         """Pictures behind one optimiser step, over all passes and devices."""
         return self.recipe.batch_size * self.recipe.accumulate * int(self.fabric.world_size)
+
+    def agreed(self, asked: bool) -> bool:
+        """Whether any process was asked; all get the same answer, at the same step."""
+        if self.fabric.world_size == 1:
+            return asked
+        flag = torch.tensor(float(asked), device=self.fabric.device)
+        return float(self.fabric.all_reduce(flag, "sum")) > 0
+
+    def by_first(self, work: Callable[[], object]) -> None:
+        """Let the first process do a piece of work, and the others wait, or fail with it.
+
+        Raises:
+            UserError: As the work does in the first process; in the others, that it failed.
+        """
+        failure: UserError | None = None
+        if self.fabric.is_global_zero:
+            try:
+                work()
+            except UserError as error:
+                failure = error
+        failed = self.agreed(failure is not None)
+        if failure is not None:
+            raise failure
+        if failed:
+            raise OutputError("The first process failed, so this one stops too.")
 
 
 @dataclass
@@ -106,8 +141,9 @@ def prepare(
         UserError: If something does not do.
     """
     tune_allocator()
-    find_device(device)
+    _check_devices(find_device(device), devices)
     _check_tensorboard(recipe)
+    quiet = quiet or rank_zero_only.rank != 0
     training = _open(recipe, "train")
     validation = _validation(recipe, quiet=quiet)
     _check_data(training, validation)
@@ -121,12 +157,7 @@ def prepare(
     )
     with torch.device("meta"):
         build_network(config)  # a wrong model or option is found before the data is counted
-    fabric = Fabric(
-        accelerator=device,
-        devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
-        precision=recipe.precision,
-    )
+    fabric = _fabric(recipe, device, devices)
     fabric.launch()
     weights = _class_weights(recipe, training)
     return Job(
@@ -137,8 +168,38 @@ def prepare(
         out,
         fabric,
         None if weights is None else weights.to(fabric.device),
-        quiet or not fabric.is_global_zero,
+        quiet,
         recipe.engine == "native" and _native_works(recipe, fabric, quiet=quiet),
+    )
+
+
+def _check_devices(device: torch.device, devices: int) -> None:
+    """Refuse to train on more devices than there are; CPU processes there are as many as asked.
+
+    Raises:
+        DeviceError: If so.
+    """
+    if devices < 1:
+        raise DeviceError(f"devices is {devices}; it must be at least 1.")
+    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device.type, devices)
+    if devices > there:
+        raise DeviceError(f"devices is {devices}; this machine has {there} ({device.type}).")
+
+
+def _fabric(recipe: Recipe, device: str, devices: int) -> Fabric:
+    """Fabric for one process, for several that it starts, or for those of torchrun."""
+    nodes = 1
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // devices
+    alone = devices * nodes == 1
+    return Fabric(
+        accelerator=device,
+        devices=devices,
+        num_nodes=nodes,
+        # batch norm's statistics are alike everywhere, so nobody need send them round
+        strategy="auto" if alone else DDPStrategy(broadcast_buffers=False, timeout=PATIENCE),
+        precision=recipe.precision,
     )
 
 
@@ -194,9 +255,7 @@ def _check_data(training: Dataset, validation: Dataset | None) -> None:
         DataError: With the first problem found, and how many more there are.
     """
     for dataset in (training, validation):
-        problems = (
-            [p for p in check_dataset(dataset) if p.severity == "error"] if dataset else []
-        )
+        problems = [p for p in quick_check(dataset) if p.severity == "error"] if dataset else []
         if problems:
             more = f" ({len(problems) - 1} more: deconvnet check-data)" if problems[1:] else ""
             raise DataError(f"{problems[0].sentence}{more}")

@@ -1,8 +1,9 @@
 """The endless row of training pictures, and the loss on them."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,8 +30,7 @@ class TrainingPictures(torch.utils.data.Dataset[tuple[Tensor, ...]]):
 
     def __getitem__(self, number: int) -> tuple[Tensor, ...]:
         recipe = self.recipe
-        epoch, place = divmod(number, len(self.pictures))
-        sample = self.pictures[int(_order(recipe.seed, epoch, len(self.pictures))[place])]
+        sample = self.pictures[self._index_of(number)]
         low, high = recipe.scale_range
         sample = augment(
             sample,
@@ -52,6 +52,14 @@ class TrainingPictures(torch.utils.data.Dataset[tuple[Tensor, ...]]):
         )
         return image, labels, torch.from_numpy(1 + border)
 
+    def name_of(self, number: int) -> str:
+        """The name of the picture at a place in the row."""
+        return self.pictures.names[self._index_of(number)]
+
+    def _index_of(self, number: int) -> int:
+        epoch, place = divmod(number, len(self.pictures))
+        return int(_order(self.recipe.seed, epoch, len(self.pictures))[place])
+
 
 def batches_from(
     pictures: TrainingPictures, step: int, *, rank: int = 0, world_size: int = 1
@@ -63,14 +71,20 @@ def batches_from(
     """
     recipe = pictures.recipe
     passes = range(step * recipe.accumulate, recipe.steps * recipe.accumulate)
-    starts = ((one_pass * world_size + rank) * recipe.batch_size for one_pass in passes)
-    return iter(
-        DataLoader(
-            pictures,
-            batch_sampler=[list(range(n, n + recipe.batch_size)) for n in starts],
-            num_workers=recipe.workers,
-        )
-    )
+    batches: Sequence[Any] = [  # ranges, as the lists of a long run would fill the memory
+        numbers_of(recipe, one_pass, rank=rank, world_size=world_size) for one_pass in passes
+    ]
+    return iter(DataLoader(pictures, batch_sampler=batches, num_workers=recipe.workers))
+
+
+def numbers_of(recipe: Recipe, one_pass: int, *, rank: int = 0, world_size: int = 1) -> range:
+    """The places in the row of pictures that one process sees in one pass.
+
+    >>> numbers_of(Recipe(batch_size=2), 1, rank=1, world_size=2)
+    range(6, 8)
+    """
+    start = (one_pass * world_size + rank) * recipe.batch_size
+    return range(start, start + recipe.batch_size)
 
 
 @functools.lru_cache(maxsize=2)

@@ -16,7 +16,8 @@ from deconvnet.checkpoint import (
     save_state,
 )
 from deconvnet.data import Dataset
-from deconvnet.evaluate import Evaluation, evaluate
+from deconvnet.evaluate import Evaluation, evaluate, remember
+from deconvnet.familiarity import LEAST_PICTURES
 from deconvnet.files import write_text, written_whole
 from deconvnet.metrics import ConfusionMatrix
 from deconvnet.predict import Predictor
@@ -29,8 +30,10 @@ LOG_COLUMNS = ("step", "loss", "learning_rate", "images_per_second", "mean_iou")
 
 def score_and_keep(job: Job, run: Run, bar: ProgressBar) -> None:
     """Score the average on val, write last/, and best/ if it is the best so far."""
-    if job.fabric.is_global_zero:
-        scored = math.nan
+    scored = math.nan
+
+    def score() -> None:
+        nonlocal scored
         if job.validation is not None:
             scored = quick_mean_iou(job, run, job.validation)
             bar.say(f"step {run.step}: val mIoU {100 * scored:.1f}")
@@ -38,8 +41,10 @@ def score_and_keep(job: Job, run: Run, bar: ProgressBar) -> None:
         if job.validation is None or scored > run.best:
             run.best = scored
             save_checkpoint(job.out / "best", run.average, job.config)
-        write_log(job, run, scored)
-    job.fabric.barrier()
+
+    job.by_first(score)
+    scored, run.best = job.fabric.broadcast((scored, run.best))
+    write_log(job, run, scored)
 
 
 def quick_mean_iou(job: Job, run: Run, validation: Dataset) -> float:
@@ -72,10 +77,13 @@ def write_log(job: Job, run: Run, scored: float = math.nan) -> None:
         }
     )
     run.recent.clear()
-    if job.fabric.is_global_zero:
+
+    def write() -> None:
         write_table(job.out / "log.csv", run.log)
         if job.recipe.tensorboard:
             _write_events(job.out / "tensorboard", run.log[-1])
+
+    job.by_first(write)
 
 
 def write_table(path: Path, log: Iterable[Mapping[str, int | float]]) -> None:
@@ -90,9 +98,7 @@ def write_table(path: Path, log: Iterable[Mapping[str, int | float]]) -> None:
 
 def save(job: Job, run: Run) -> None:
     """Write state.pt, from which the run goes on bit for bit."""
-    if job.fabric.is_global_zero:
-        save_state(job.out / "state.pt", run.state(job.recipe))
-    job.fabric.barrier()
+    job.by_first(lambda: save_state(job.out / "state.pt", run.state(job.recipe)))
 
 
 def finish(job: Job, run: Run) -> Evaluation | None:
@@ -106,6 +112,8 @@ def finish(job: Job, run: Run) -> Evaluation | None:
     best = load_checkpoint(job.out / "best")
     predictor = Predictor(best.network.to(job.fabric.device), best.config, job.fabric.device)
     evaluation = evaluate(predictor, job.validation, quiet=job.quiet)
+    if len(evaluation.traits) >= LEAST_PICTURES:
+        remember(job.out / "best", evaluation, job.training)
     trained = (
         f"{len(job.training)} pictures of `{Path(job.recipe.data).name}`, {run.step} steps of "
         f"{job.pictures_per_step} crops of {job.recipe.crop_size} pixels"

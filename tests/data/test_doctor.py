@@ -1,4 +1,8 @@
+import io
+import time
+
 import numpy as np
+import PIL.Image
 import pytest
 
 from deconvnet.data import open_dataset
@@ -8,9 +12,13 @@ from deconvnet.data.doctor import (
     class_statistics,
     examine,
     median_frequency_weights,
+    quick_check,
 )
+from deconvnet.data.image_files import write_mask, write_png
+from deconvnet.data.scenes import SCENES
 from deconvnet.errors import DataError
-from trees import draw_folder, write_grey, write_jpeg
+from deconvnet.labels import Classes
+from trees import SIZE, draw_folder, drawn_samples, write_grey, write_jpeg
 
 
 @pytest.fixture
@@ -154,3 +162,152 @@ def test_camvids_weights_are_those_computed_from_segnets_own_labels(shared_data)
         8.8587,
     ]
     np.testing.assert_allclose(median_frequency_weights(statistics), expected, atol=6e-5)
+
+
+def colored_folder(root, samples=None):
+    """A plain folder whose classes.txt gives each class its colour."""
+    lines = []
+    for index, sample in enumerate(samples or drawn_samples(8)):
+        write_png(root / "images" / f"{index}.png", sample.image)
+        write_mask(root / "labels" / f"{index}.png", sample.label_map, SCENES)
+    for name, color in zip(SCENES.names, SCENES.colors, strict=True):
+        lines.append(f"{name} {' '.join(map(str, color))}")
+    (root / "classes.txt").write_text("\n".join(lines))
+    (root / "train.txt").write_text("0\n1\n2\n3\n4\n")
+    (root / "val.txt").write_text("5\n6\n7\n")
+    return root
+
+
+def warnings_of(root):
+    report = examine(root)
+    assert report.can_train, report.to_text()
+    return " ".join(problem.sentence for problem in report.problems)
+
+
+def test_jpeg_masks_that_happen_to_fit_are_a_warning(tmp_path):
+    root = colored_folder(tmp_path)
+    (root / "classes.txt").write_text("\n".join(SCENES.names))
+    (root / "labels" / "0.png").unlink()
+    write_jpeg(root / "labels" / "0.jpg", np.full((*SIZE, 3), 1, np.uint8))
+    assert "1 of 5 pictures of train are JPEG files, whose compression" in warnings_of(root)
+
+
+def test_a_palette_in_another_order_than_the_classes_is_a_warning(tmp_path):
+    root = colored_folder(tmp_path)
+    swapped = Classes(SCENES.names, (*SCENES.colors[1::-1], *SCENES.colors[2:]), 0)
+    sample = drawn_samples(8)[1]
+    write_mask(root / "labels" / "1.png", sample.label_map, swapped)
+    assert (
+        "In 1 of 5 pictures of train the numbers and the colours of the palette name different "
+        "classes (1); the colours are followed"
+    ) in warnings_of(root)
+
+
+def test_rgb_masks_among_index_masks_are_a_warning(tmp_path):
+    root = colored_folder(tmp_path)
+    colors = np.array(SCENES.colors, np.uint8)
+    write_png(root / "labels" / "2.png", colors[drawn_samples(8)[2].label_map])
+    assert "are of several kinds (4 palette, 1 RGB; 2)" in warnings_of(root)
+
+
+def test_a_turned_camera_is_a_warning_and_a_mask_that_was_not_turned_an_error(tmp_path):
+    root = colored_folder(tmp_path)
+    picture = PIL.Image.fromarray(drawn_samples(8)[0].image)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 3
+    picture.save(root / "images" / "0.png", exif=exif)
+    assert "The EXIF of 1 of 5 pictures of train says that the camera" in warnings_of(root)
+    exif[0x0112] = 6
+    picture.save(root / "images" / "0.png", exif=exif)
+    (error,) = [p for p in examine(root).problems if p.severity == "error"]
+    assert (
+        "(one of the two was turned, perhaps by the camera's EXIF rotation)" in error.sentence
+    )
+
+
+def test_the_same_file_in_two_splits_is_leakage(tmp_path):
+    root = colored_folder(tmp_path)
+    content = (root / "images" / "1.png").read_bytes()
+    (root / "images" / "6.png").write_bytes(content)
+    report = examine(root)
+    (duplicate,) = report.duplicates
+    assert duplicate == ("same", "train", "1", "val", "6")
+    assert "1 pictures of val are the same files as in train, such as 6 as 1;" in warnings_of(
+        root
+    )
+
+
+def test_a_re_encoded_lighter_copy_in_two_splits_is_leakage_and_other_pictures_are_not(
+    tmp_path,
+):
+    root = colored_folder(tmp_path)
+    assert examine(root).duplicates == ()
+    copy = PIL.Image.open(root / "images" / "1.png").point(lambda value: min(value + 12, 255))
+    buffer = io.BytesIO()
+    copy.save(buffer, format="JPEG", quality=70)
+    PIL.Image.open(buffer).save(root / "images" / "6.png")
+    (duplicate,) = examine(root).duplicates
+    assert duplicate == ("near", "train", "1", "val", "6")
+
+
+def test_pictures_that_show_nothing_are_no_duplicates_but_suspect(tmp_path):
+    root = colored_folder(tmp_path)
+    for name, grey in (("0", 90), ("5", 92)):
+        write_png(root / "images" / f"{name}.png", np.full((*SIZE, 3), grey, np.uint8))
+    write_png(root / "images" / "1.png", drawn_samples(8)[1].image // 20)
+    report = examine(root)
+    assert report.duplicates == ()
+    said = warnings_of(root)
+    assert "1 of 5 pictures of train show a single colour (0)" in said
+    assert "1 of 5 pictures of train are almost black (1)" in said
+
+
+def test_empty_masks_and_rare_classes_are_warnings(tmp_path):
+    samples = list(drawn_samples(8))
+    blank = [s._replace(label_map=np.zeros(SIZE, np.uint8)) for s in samples[:3]]
+    said = warnings_of(colored_folder(tmp_path, blank + samples[3:]))
+    assert "3 of 5 masks of train hold background alone (such as 0); is that meant" in said
+    assert "Rare in train: " in said
+    assert "--class_weights root_median" in said
+
+
+def test_a_class_that_is_in_val_alone_is_a_warning(tmp_path):
+    samples = list(drawn_samples(8))
+    for index in range(5):
+        samples[index] = samples[index]._replace(
+            label_map=np.minimum(samples[index].label_map, 1)
+        )
+    said = warnings_of(colored_folder(tmp_path, samples))
+    assert "occur in val and never in train; a network cannot learn them" in said
+
+
+def test_vocs_colours_turned_grey_are_recognised(tmp_path):
+    root = colored_folder(tmp_path)
+    (root / "classes.txt").write_text("\n".join(SCENES.names))
+    write_grey(root / "labels" / "0.png", np.resize([0, 38, 75, 113], SIZE).astype(np.uint8))
+    (error,) = [p for p in examine(root).problems if p.severity == "error"]
+    assert "They look like VOC's colours turned grey" in error.sentence
+
+
+def test_a_report_says_the_sizes_and_the_json_has_all(tmp_path):
+    report = examine(colored_folder(tmp_path))
+    assert "train: all pictures have 56 x 40 pixels." in report.to_text()
+    content = report.to_json()
+    assert content["splits"]["val"]["sizes"]["largest"] == SIZE
+    assert content["verdict"] == report.verdict
+    assert content["duplicates"] == []
+
+
+def test_the_quick_check_sees_all_of_a_small_data_set_and_stops_in_time_on_a_large_one(tree):
+    mask = first_pair(tree).mask
+    mask.unlink()
+    dataset = open_dataset(tree, check_files=False)
+    assert [p.sentence for p in quick_check(dataset)] == [
+        f"There is no picture {mask}; check the path."
+    ]
+    many = dataset.__class__(
+        dataset.classes, "train", dataset.pairs[1:2] * 20_000, dataset.coding
+    )
+    start = time.monotonic()
+    assert [p for p in quick_check(many, seconds=0.2) if p.severity == "error"] == []
+    assert time.monotonic() - start < 10  # all of them would take minutes

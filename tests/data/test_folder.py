@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deconvnet.data import open_dataset
-from deconvnet.data.folder import held_out
 from deconvnet.data.image_files import write_mask, write_png
+from deconvnet.data.splits import held_out
 from deconvnet.errors import DataError, LabelError
 from deconvnet.labels import VOC, Classes
 from trees import drawn_samples, write_grey, write_jpeg

@@ -1,6 +1,6 @@
 import pytest
 
-from deconvnet.data import open_dataset
+from deconvnet.data import READERS, open_dataset
 from deconvnet.errors import DataError
 from deconvnet.labels import CAMVID, MEMBRANES, VOC
 from trees import draw_camvid, draw_folder, draw_isbi, draw_voc
@@ -22,20 +22,17 @@ def test_a_missing_folder_is_told(tmp_path):
 def test_an_unknown_layout_is_told_with_the_known_ones(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "readme.md").touch()
+    known = "; ".join(reader.layout for reader in READERS.values())
     assert message_of(tmp_path) == (
         f"{tmp_path} holds photos/, readme.md, which is no layout that is known. Known are: "
-        "CamVid (train/ with trainannot/, val/ with valannot/, ...); "
-        "PASCAL VOC (JPEGImages/, SegmentationClass/, ImageSets/Segmentation/); "
-        "ISBI 2012 (images/ and labels/ with numbered slices of 512 x 512, masks of 0 and "
-        "255); "
-        "a plain folder (images/ with labels/, masks/ or semantic/)."
+        f"{known}."
     )
 
 
 def test_an_unknown_format_is_told(tmp_path):
     assert message_of(tmp_path, format="vok") == (
-        "There is no format 'vok'; choose one of camvid, voc, isbi, folder, scenes. "
-        "Did you mean 'voc'?"
+        "There is no format 'vok'; choose one of camvid, camvid32, cityscapes, voc, sbd, "
+        "coco, labelme, stack, isbi, folder, scenes. Did you mean 'voc'?"
     )
 
 

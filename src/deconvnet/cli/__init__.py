@@ -12,17 +12,23 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from deconvnet.cli.data import add_check_data, add_convert, add_download
-from deconvnet.cli.inside import add_describe
+from deconvnet.cli.inside import add_describe, add_explain, add_figure
 from deconvnet.cli.measuring import add_bench, add_demo
-from deconvnet.cli.prediction import add_predict
-from deconvnet.cli.training import add_evaluate, add_train
+from deconvnet.cli.prediction import add_export, add_predict, add_serve
+from deconvnet.cli.training import add_ablate, add_compare, add_evaluate, add_train
 from deconvnet.errors import UserError
 
 COMMANDS = (
     add_train,
     add_evaluate,
     add_predict,
+    add_serve,
+    add_export,
+    add_compare,
+    add_ablate,
     add_describe,
+    add_explain,
+    add_figure,
     add_check_data,
     add_convert,
     add_download,
@@ -110,8 +116,10 @@ def _parser() -> _Parser:
     return parser
 
 
-TRAIN_FLAGS = {"--resume", "--dry_run", "--quiet", "--help", "-h"}
-TRAIN_OPTIONS = {"--data", "--out", "--devices", "--device", "--threads", "--seed"}
+TRAIN_FLAGS = {"--resume", "--dry_run", "--find_learning_rate", "--quiet", "--help", "-h"}
+TRAIN_OPTIONS = {
+    *("--data", "--out", "--devices", "--device", "--threads", "--seed", "--fit_memory"),
+}
 """What `train` takes beside the settings of a recipe."""
 
 

@@ -1,8 +1,9 @@
 """Commands about pictures and weights from elsewhere: check-data, convert, download."""
 
 import argparse
+import sys
 
-from deconvnet.cli.options import Command, add_json, add_layout, print_result
+from deconvnet.cli.options import Command, add_json, add_layout, check_writable, print_result
 
 
 def add_check_data(command: Command) -> None:
@@ -10,17 +11,23 @@ def add_check_data(command: Command) -> None:
     check.add_argument("data", metavar="DATA", help="folder of the data set")
     add_layout(check)
     add_json(check)
+    check.add_argument("--sheet", metavar="FILE", help="write an HTML page with the suspects")
 
 
 def _check_data(arguments: argparse.Namespace) -> int:
     from deconvnet.data.doctor import examine
 
+    check_writable(arguments.json, arguments.sheet)
     report = examine(
         arguments.data,
         format=arguments.format,
         mask_values=arguments.mask_values,
         quiet=arguments.quiet,
     )
+    if arguments.sheet:
+        from deconvnet.data_sheet import write_sheet
+
+        write_sheet(report, arguments.sheet)
     print_result(arguments.json, report.to_json(), report.to_text())
     return 0 if report.can_train else 1
 
@@ -55,13 +62,33 @@ def _convert(arguments: argparse.Namespace) -> None:
 
 
 def add_download(command: Command) -> None:
-    download = command("download", _download, "fetch weights to start training from")
-    download.add_argument("name", metavar="NAME", help="vgg16 or vgg16-bn")
-    download.add_argument("--out", default=".", metavar="DIR", help="folder of the file")
+    download = command("download", _download, "fetch data sets and weights")
+    download.add_argument(
+        "name",
+        metavar="NAME",
+        help="voc2012, sbd, camvid, camvid32, isbi2012, vgg16 or vgg16-bn",
+    )
+    download.add_argument("--out", default=".", metavar="DIR", help="folder to put it into")
+    download.add_argument("--yes", action="store_true", help="agree to the terms shown")
 
 
 def _download(arguments: argparse.Namespace) -> None:
-    from deconvnet.download import download
+    from deconvnet.download import PUBLISHED, download
 
-    path = download(arguments.name, arguments.out, quiet=arguments.quiet)
-    print(f"The weights are in {path}; train from them with --start_from {path}.")
+    def agree(terms: str) -> bool:
+        print(f"{arguments.name}: {terms}", file=sys.stderr)
+        return arguments.yes or _said_yes("Do you agree, and download it? [y/N] ")
+
+    path = download(arguments.name, arguments.out, quiet=arguments.quiet, agree=agree)
+    if PUBLISHED[arguments.name].weights:
+        print(f"The weights are in {path}; train from them with --start_from {path}.")
+    else:
+        print(f"The data set is in {path}; look at it with: deconvnet check-data {path}")
+
+
+def _said_yes(question: str) -> bool:
+    """Ask where there is a terminal to ask; elsewhere the answer is no."""
+    if not sys.stdin.isatty():
+        return False
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}

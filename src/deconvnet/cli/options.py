@@ -24,11 +24,14 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
     add("--ensemble", metavar="CHECKPOINT", help="combine with a second network")
     add("--combine", choices=["mean", "product"], default=None, help="how (default: mean)")
     add("--crf", action="store_true", help="refine with the dense CRF")
+    add("--crf_settings", metavar="TEXT", help="its settings, as `ablate --search crf` finds")
     add("--protocol", choices=["paper", "release"], default="paper", help="where they differ")
     add("--tile", type=int, metavar="N", help="side of the tiles for large pictures")
     add("--tta", action="store_true", help="average over the picture and its mirror image")
     add("--engine", choices=["torch", "native", "openvino"], default="torch")
     add("--precision", choices=["fp32", "int8"], default="fp32")
+    add("--calibrate", metavar="DATA", help="for int8: data set whose training pictures it is "
+        "calibrated on (default: that of the network's recipe)")  # fmt: skip
 
 
 def prediction_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -38,6 +41,10 @@ def prediction_options(arguments: argparse.Namespace) -> dict[str, Any]:
     for name in ("proposals", "tile"):
         if options[name] is not None and options[name] < 0:
             arguments.parser.error(f"--{name} is {options[name]}; it must not be negative")
+    if arguments.crf_settings is not None:
+        from deconvnet.crf import CrfSettings
+
+        options["crf"] = CrfSettings.from_text(arguments.crf_settings)
     if arguments.ensemble:
         options["ensemble"] = load_predictor(arguments, arguments.ensemble)
     elif arguments.combine:
@@ -53,6 +60,7 @@ def load_predictor(arguments: argparse.Namespace, checkpoint: str | None = None)
         checkpoint or arguments.checkpoint,
         engine=arguments.engine,
         precision=arguments.precision,
+        calibration=arguments.calibrate,
         device=arguments.device,
     )
 

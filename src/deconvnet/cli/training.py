@@ -1,4 +1,4 @@
-"""Commands that train networks and score them: train, evaluate."""
+"""Commands that train networks and score them: train, evaluate, compare, ablate."""
 
 import argparse
 import sys
@@ -14,6 +14,7 @@ from deconvnet.cli.options import (
     add_prediction_options,
     check_writable,
     load_predictor,
+    numbers,
     prediction_options,
     print_result,
 )
@@ -43,6 +44,16 @@ def add_train(command: Command) -> None:
     train.add_argument("--out", metavar="RUN", help="folder of the run (default: runs/NAME)")
     train.add_argument("--resume", action="store_true", help="go on with the run in --out")
     train.add_argument("--dry_run", action="store_true", help="say what would be done")
+    train.add_argument(
+        "--find_learning_rate",
+        action="store_true",
+        help="try rising learning rates, say which to use, and draw RUN-learning-rate.png",
+    )
+    train.add_argument(
+        "--fit_memory",
+        metavar="SIZE",
+        help="split each step into passes that fit into this much memory, such as 4GB",
+    )
     train.add_argument("--devices", type=int, default=1, metavar="N", help="train on N devices")
 
 
@@ -56,15 +67,20 @@ def _train(arguments: argparse.Namespace) -> None:
     if arguments.seed is not None:
         settings["seed"] = arguments.seed
     recipe = recipe.with_settings(settings)
-    if recipe.stages == "two":
-        from deconvnet.stages import plan_two_stages as plan
-        from deconvnet.stages import train_two_stages as train
-    else:
-        from deconvnet.train import plan, train
+    from deconvnet.memory import bytes_in
+    from deconvnet.train import find_learning_rate, plan, train
+
+    limit = bytes_in(arguments.fit_memory) if arguments.fit_memory else None
     name = Path(arguments.recipe).stem if arguments.recipe else recipe.model
     out = Path(arguments.out or Path("runs") / name)
     if arguments.dry_run:
-        print(plan(recipe, out, device=arguments.device))
+        print(plan(recipe, out, device=arguments.device, fit_memory=limit))
+        return
+    if arguments.find_learning_rate:
+        found = find_learning_rate(recipe, out, device=arguments.device, quiet=arguments.quiet)
+        drawn = out.with_name(f"{out.name}-learning-rate.png")
+        found.draw(drawn)
+        print(f"{found.to_text()}\nThe curve is {drawn}.")
         return
     evaluation = train(
         recipe,
@@ -72,8 +88,13 @@ def _train(arguments: argparse.Namespace) -> None:
         resume=arguments.resume,
         device=arguments.device,
         devices=arguments.devices,
+        fit_memory=limit,
         quiet=arguments.quiet,
     )
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
+
+    if rank_zero_only.rank != 0:  # the first process has said it
+        return
     if evaluation is not None:
         print(evaluation.to_text())
     print(f"The trained network is in {out / 'best'}; the curve is {out / 'curve.png'}.")
@@ -86,17 +107,31 @@ def add_evaluate(command: Command) -> None:
     evaluate.add_argument("--split", default="val", help="train, val or test (default: val)")
     add_layout(evaluate)
     evaluate.add_argument("--confusion", metavar="FILE", help="draw the confusion matrix")
+    evaluate.add_argument(
+        "--reliability", metavar="FILE", help="draw how sure the network is, and how right"
+    )
+    evaluate.add_argument(
+        "--yes", action="store_true", help="score on the training pictures all the same"
+    )
+    evaluate.add_argument(
+        "--remember",
+        action="store_true",
+        help="note in the checkpoint what these and the training pictures are like, so that "
+        "predict tells pictures that are unlike them (training does so by itself)",
+    )
     add_json(evaluate)
     add_prediction_options(evaluate)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from deconvnet.data import open_dataset
-    from deconvnet.draw import confusion_picture
-    from deconvnet.evaluate import evaluate
+    from deconvnet.draw import confusion_picture, reliability_picture
+    from deconvnet.evaluate import calibration_of, evaluate, refuse_training_split, remember
     from deconvnet.files import written_whole
 
-    check_writable(arguments.json, arguments.confusion)
+    check_writable(arguments.json, arguments.confusion, arguments.reliability)
+    if not arguments.yes:
+        refuse_training_split(arguments.split)
     dataset = open_dataset(
         arguments.data,
         arguments.split,
@@ -115,7 +150,150 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         with written_whole(arguments.confusion) as temporary:
             matrix = evaluation.scores.confusion.counts
             confusion_picture(matrix, evaluation.classes, temporary)
+    if arguments.reliability:
+        calibration = calibration_of(evaluation)
+        with written_whole(arguments.reliability) as temporary:
+            reliability_picture(
+                calibration.bin_confidence,
+                calibration.bin_accuracy,
+                calibration.pixels,
+                temporary,
+                error=calibration.expected_calibration_error,
+            )
+    if arguments.remember:
+        layout = {"format": arguments.format, "mask_values": arguments.mask_values}
+        training = open_dataset(arguments.data, "train", **layout)
+        remember(arguments.checkpoint, evaluation, training)
     print_result(arguments.json, evaluation.to_json(), evaluation.to_text())
+
+
+def add_compare(command: Command) -> None:
+    compare = command("compare", _compare, "set networks against each other, as a page to open")
+    compare.add_argument(
+        "words",
+        nargs="+",
+        metavar="CHECKPOINT CHECKPOINT... DATA|IMAGE...",
+        help="two networks or more, then a data set or pictures; the first is the yardstick",
+    )
+    compare.add_argument(
+        "--out", required=True, metavar="DIR", help="where the page is written"
+    )
+    compare.add_argument("--split", default="val", help="train, val or test (default: val)")
+    compare.add_argument(
+        "--sheet", type=int, default=4, metavar="N", help="pictures shown of either end (4)"
+    )
+    add_layout(compare)
+    add_prediction_options(compare)
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from deconvnet.compare import compare, open_contenders, open_source, told_apart
+    from deconvnet.compare_page import check_out, write_comparison
+
+    if arguments.sheet < 1:
+        arguments.parser.error(f"--sheet is {arguments.sheet}; it must be at least 1")
+    checkpoints, rest = told_apart(arguments.words)
+    out = check_out(arguments.out)
+    source = open_source(
+        rest, arguments.split, format=arguments.format, mask_values=arguments.mask_values
+    )
+    contenders = open_contenders(
+        checkpoints,
+        lambda checkpoint: load_predictor(arguments, checkpoint),
+        **prediction_options(arguments),
+    )
+    comparison = compare(contenders, source, seed=arguments.seed or 0, quiet=arguments.quiet)
+    index = write_comparison(comparison, out, shown=arguments.sheet)
+    print(f"{comparison.to_text()}\n\nOpen {index} in a browser.")
+
+
+def add_ablate(command: Command) -> None:
+    ablate = command(
+        "ablate", _ablate, "train and predict in variants, and tabulate what each part brings"
+    )
+    ablate.add_argument(
+        "sources", nargs="+", metavar="RECIPE|CHECKPOINT", help="what to vary, or to measure"
+    )
+    add = ablate.add_argument
+    add("--out", required=True, metavar="DIR", help="folder of the runs, tables and plot")
+    add("--data", metavar="DATA", help="data set to train and measure on (default: its own)")
+    add("--split", default="val", help="split to measure on (default: val)")
+    add("--pictures", type=int, metavar="N", help="measure on N pictures, evenly spread")
+    add("--unpooling", metavar="A,B", help="unpoolings, each with each of --stages")
+    add("--stages", metavar="one,two", help="numbers of training stages")
+    add(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="SETTING=A,B",
+        help="values of any setting, one at a time against the recipe; may be repeated",
+    )
+    add("--grid", action="store_true", help="combine all values of --vary instead")
+    add("--seeds", type=numbers, default=[], metavar="0,1,2", help="train each with each seed")
+    add("--proposals", type=numbers, default=[0], metavar="0,10,50", help="predict with each")
+    add("--ensemble", metavar="CHECKPOINT|RECIPE", help="also together with this network")
+    add("--crf", action="store_true", help="also with the dense CRF")
+    add("--search", choices=["crf"], help="find settings of the CRF for one CHECKPOINT instead")
+    add("--dry_run", action="store_true", help="say what would be done")
+
+
+def _ablate(arguments: argparse.Namespace) -> None:
+    if arguments.search == "crf":
+        _search_crf(arguments)
+        return
+    from deconvnet.ablate import Grid, ablate, plan, values_of
+    from deconvnet.ablation_table import write_tables
+
+    crossed = dict(
+        values_of(f"{name}={getattr(arguments, name)}")
+        for name in ("unpooling", "stages")
+        if getattr(arguments, name) is not None
+    )
+    varied = dict(map(values_of, arguments.vary))
+    if arguments.grid:
+        crossed, varied = {**crossed, **varied}, {}
+    seeds = arguments.seeds or ([] if arguments.seed is None else [arguments.seed])
+    grid = Grid(crossed, varied, seeds, arguments.proposals, arguments.crf, arguments.ensemble)
+    made = plan(
+        arguments.sources,
+        grid,
+        arguments.out,
+        data=arguments.data,
+        split=arguments.split,
+        pictures=arguments.pictures,
+    )
+    if arguments.dry_run:
+        print(made.to_text())
+        return
+    rows = ablate(made, device=arguments.device, quiet=arguments.quiet)
+    print(write_tables(made.out, rows))
+    print(f"The table is in {made.out / 'table.md'}, the plot in {made.out / 'plot.png'}.")
+
+
+def _search_crf(arguments: argparse.Namespace) -> None:
+    from deconvnet.crf_search import PICTURES, search_crf, write_search
+    from deconvnet.data import open_dataset
+    from deconvnet.predict import load
+
+    if len(arguments.sources) != 1:
+        arguments.parser.error("--search crf takes one checkpoint")
+    predictor = load(arguments.sources[0], device=arguments.device)
+    data = str(arguments.data or predictor.config.recipe.get("data", ""))
+    if not data:
+        arguments.parser.error(
+            "--search crf needs --data: the checkpoint does not say its data set"
+        )
+    dataset = open_dataset(data, arguments.split)
+    pictures = PICTURES if arguments.pictures is None else arguments.pictures
+    if arguments.dry_run:
+        count = min(pictures, len(dataset))
+        print(
+            f"search     on {count // 2} pictures of {data}\nreport     on {count - count // 2}"
+        )
+        return
+    found = search_crf(predictor, dataset, pictures=pictures, quiet=arguments.quiet)
+    path = write_search(found, arguments.out)
+    print(f"{found.to_text()}\n\nEverything tried is in {path}.")
 
 
 def _settings(words: Sequence[str]) -> dict[str, str]:

@@ -4,7 +4,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deconvnet.data import camvid, folder, isbi, voc
+from deconvnet.data import (
+    camvid,
+    cityscapes,
+    coco,
+    folder,
+    isbi,
+    labelme,
+    sbd,
+    stack,
+    voc,
+)
 from deconvnet.data.pairs import PairDataset, refuse_missing
 from deconvnet.data.sample import Dataset, Sample
 from deconvnet.data.scenes import is_scenes, open_scenes
@@ -25,7 +35,15 @@ class Reader(NamedTuple):
 
 READERS = {
     "camvid": Reader(camvid.is_camvid, camvid.open_camvid, camvid.LAYOUT),
+    "camvid32": Reader(camvid.is_camvid32, camvid.open_camvid32, camvid.LAYOUT_32),
+    "cityscapes": Reader(
+        cityscapes.is_cityscapes, cityscapes.open_cityscapes, cityscapes.LAYOUT
+    ),
     "voc": Reader(voc.is_voc, voc.open_voc, voc.LAYOUT),
+    "sbd": Reader(sbd.is_sbd, sbd.open_sbd, sbd.LAYOUT),
+    "coco": Reader(coco.is_coco, coco.open_coco, coco.LAYOUT),
+    "labelme": Reader(labelme.is_labelme, labelme.open_labelme, labelme.LAYOUT),
+    "stack": Reader(stack.is_stack, stack.open_stack, stack.LAYOUT),
     "isbi": Reader(isbi.is_isbi, isbi.open_isbi, isbi.LAYOUT),
     "folder": Reader(folder.is_folder, folder.open_folder, folder.LAYOUT),
 }

@@ -1,57 +1,71 @@
 """What is wrong with a data set, found before training starts; and what its classes weigh."""
 
+import random
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from deconvnet.data import open_dataset, recognised
-from deconvnet.data.image_files import image_size, opened
-from deconvnet.data.mask_files import read_mask
-from deconvnet.data.pairs import PairDataset, PairFiles, check_sizes
+from deconvnet.data.class_statistics import (
+    ClassStatistics,
+    median_frequency_weights,
+    statistics_of,
+)
+from deconvnet.data.duplicates import Duplicate, Named, find_duplicates
+from deconvnet.data.findings import (
+    Sizes,
+    problems_between,
+    problems_of_duplicates,
+    problems_of_files,
+    problems_of_whole,
+    sizes_of,
+)
+from deconvnet.data.look import Look, Problem, counts_of, label_counts, look_at
+from deconvnet.data.pairs import PairDataset
 from deconvnet.data.sample import Dataset
 from deconvnet.data.scenes import Scenes, is_scenes
-from deconvnet.errors import UserError
-from deconvnet.labels import IGNORED, Classes
+from deconvnet.errors import MissingExtraError, UserError
+from deconvnet.labels import Classes
 from deconvnet.progress import tracked
-from deconvnet.shapes import Float32, Int64
+from deconvnet.shapes import Float32
+
+__all__ = [
+    "ClassStatistics",
+    "Problem",
+    "Report",
+    "check_dataset",
+    "class_statistics",
+    "examine",
+    "median_frequency_weights",
+    "quick_check",
+    "survey",
+]
 
 DRAWN_SAMPLE = 200
 """Drawn pictures have no end, so that so many stand for all in the statistics."""
 
+QUICK_SECONDS = 1.0
+"""How long the check before a training may look at each of train and val."""
+
+SHOWN = 25
+"""Problems printed; the JSON has them all."""
+
 _THREADS = 4
-_MUCH_IGNORED = 0.5
+_BATCH = 16
 
 
-class Problem(NamedTuple):
-    """Something that stops training (error) or may spoil it (warning)."""
+class Survey(NamedTuple):
+    """What was found in one split."""
 
-    severity: Literal["error", "warning"]
-    path: str
-    """The file or folder, or the split."""
-    sentence: str
-
-
-@dataclass(frozen=True)
-class ClassStatistics:
-    """How much of each class a data set holds; the arrays have an entry for each class."""
-
-    pixels: Int64[np.ndarray, " k"]
-    """Pixels of the class."""
-    pictures: Int64[np.ndarray, " k"]
-    """Pictures that contain it."""
-    pixels_around: Int64[np.ndarray, " k"]
-    """All pixels of these pictures, ignored ones too."""
-    ignored: int
-    """Pixels that count nowhere."""
-
-    @property
-    def ignored_share(self) -> float:
-        """Share of all pixels that counts nowhere."""
-        return self.ignored / max(self.ignored + int(self.pixels.sum()), 1)
+    problems: tuple[Problem, ...]
+    statistics: ClassStatistics
+    looks: tuple[Look, ...]
+    sizes: Sizes | None
 
 
 @dataclass(frozen=True)
@@ -61,16 +75,36 @@ class Report:
     data: str
     classes: Classes | None
     """None where it could not be found out."""
+    splits: dict[str, Dataset]
+    """Those that could be opened."""
     statistics: dict[str, ClassStatistics]
-    """Of each split that could be opened."""
-    counts: dict[str, int]
-    """Pictures of each split."""
+    """Of each split."""
     problems: tuple[Problem, ...]
+    sizes: dict[str, Sizes]
+    """Of the pictures of each split that has files."""
+    duplicates: tuple[Duplicate, ...] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Pictures of each split."""
+        return {split: len(dataset) for split, dataset in self.splits.items()}
 
     @property
     def can_train(self) -> bool:
         """Whether training could start."""
         return not any(problem.severity == "error" for problem in self.problems)
+
+    @property
+    def verdict(self) -> str:
+        """The whole report in a sentence."""
+        counted = ", ".join(f"{count} in {split}" for split, count in self.counts.items())
+        errors = sum(problem.severity == "error" for problem in self.problems)
+        warnings = len(self.problems) - errors
+        look = f"; {_counted(warnings, 'warning')} to look at" if warnings else ""
+        verdict = "can be trained on"
+        if errors:
+            verdict = f"cannot be trained on yet ({_counted(errors, 'error')})"
+        return f"{self.data} {verdict}: {counted or 'no'} pictures{look}."
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain values."""
@@ -81,26 +115,31 @@ class Report:
                 "ignored_share": statistics.ignored_share,
                 "pixels": _by_name(names, statistics.pixels),
                 "pictures_with": _by_name(names, statistics.pictures),
+                "sizes": self.sizes[split]._asdict() if split in self.sizes else None,
             }
             for split, statistics in self.statistics.items()
         }
-        weights = self._weights()
+        weights = self.weights
         return {
             "data": self.data,
             "can_train": self.can_train,
+            "verdict": self.verdict,
             "classes": list(names),
             "splits": splits,
             "median_frequency_weights": None if weights is None else _by_name(names, weights),
             "problems": [problem._asdict() for problem in self.problems],
+            "duplicates": [duplicate._asdict() for duplicate in self.duplicates],
         }
 
     def to_text(self) -> str:
         """A verdict for people, the problems, and a table of the classes."""
-        counted = ", ".join(f"{count} in {split}" for split, count in self.counts.items())
-        verdict = "can be trained on" if self.can_train else "cannot be trained on yet"
-        lines = [f"{self.data} {verdict}: {counted or 'no'} pictures."]
-        lines += [f"{problem.severity}: {problem.sentence}" for problem in self.problems]
-        weights = self._weights()
+        lines = [self.verdict]
+        ordered = sorted(self.problems, key=lambda problem: problem.severity)  # errors first
+        lines += [f"{problem.severity}: {problem.sentence}" for problem in ordered[:SHOWN]]
+        if ordered[SHOWN:]:
+            lines.append(f"... and {len(ordered) - SHOWN} more; --json has them all.")
+        lines += [f"{split}: {sizes.in_words}" for split, sizes in self.sizes.items()]
+        weights = self.weights
         if self.classes and weights is not None:
             statistics = self.statistics["train"]
             total = max(int(statistics.pixels.sum()), 1)
@@ -118,7 +157,9 @@ class Report:
             lines += [f"{'ignored':<20} {statistics.ignored_share:>8.2%} of all pixels"]
         return "\n".join(lines)
 
-    def _weights(self) -> Float32[np.ndarray, " k"] | None:
+    @property
+    def weights(self) -> Float32[np.ndarray, " k"] | None:
+        """What each class would weigh in the loss; None where there is no train."""
         train = self.statistics.get("train")
         return median_frequency_weights(train) if train else None
 
@@ -140,6 +181,7 @@ def examine(
 
     Raises:
         DataError: If there is no such folder or its layout is unknown.
+        MissingExtraError: If its layout needs a library that is not installed.
     """
     if format != "scenes" and not is_scenes(path):
         wanted = "folder" if format is None and mask_values is not None else format
@@ -151,22 +193,31 @@ def examine(
             splits[split] = open_dataset(
                 path, split, format=format, mask_values=mask_values, check_files=False
             )
+        except MissingExtraError:
+            raise
         except UserError as error:
             if split == "train":
                 problems.append(Problem("error", str(path), str(error)))
             elif split == "val" and "train" in splits:
                 problems.append(Problem("warning", str(path), str(error)))
-    statistics: dict[str, ClassStatistics] = {}
-    for split, dataset in splits.items():
-        found, statistics[split] = survey(dataset, quiet=quiet)
-        problems += found
+    surveys = {split: survey(dataset, quiet=quiet) for split, dataset in splits.items()}
+    statistics = {split: found.statistics for split, found in surveys.items()}
+    duplicates = find_duplicates(
+        {split: _named(found.looks) for split, found in surveys.items()}
+    )
+    for found in surveys.values():
+        problems += found.problems
     problems += _in_two_splits(splits)
+    problems += problems_of_duplicates(duplicates)
+    problems += problems_between(splits, statistics)
     return Report(
         str(path),
         next((dataset.classes for dataset in splits.values()), None),
+        splits,
         statistics,
-        {split: len(dataset) for split, dataset in splits.items()},
         tuple(problems),
+        {split: found.sizes for split, found in surveys.items() if found.sizes},
+        tuple(duplicates),
     )
 
 
@@ -189,7 +240,29 @@ def check_dataset(dataset: Dataset) -> list[Problem]:
     Every mask is decoded, and every picture, JPEG at an eighth of its size, which finds damaged
     files at a third of the time.
     """
-    return survey(dataset)[0]
+    return list(survey(dataset).problems)
+
+
+def quick_check(dataset: Dataset, *, seconds: float = QUICK_SECONDS) -> list[Problem]:
+    """What is wrong with one split, as far as it can be found in a short time.
+
+    Pictures are looked at in an order that mixes the folders, until the time is spent: a small
+    data set is looked at wholly. What it finds is so; what it does not find may still be.
+    """
+    if not isinstance(dataset, PairDataset):
+        return []
+    order = random.Random(0).sample(dataset.pairs, len(dataset))  # the same in every run
+    end = time.monotonic() + seconds
+    looks: list[Look] = []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(order), _BATCH):
+            batch = order[start : start + _BATCH]
+            looks += pool.map(lambda pair: look_at(dataset, pair), batch)
+            if time.monotonic() > end:
+                break
+    if len(looks) == len(dataset):
+        return list(_survey_of(dataset, looks).problems)
+    return [problem for look in looks for problem in look.problems]
 
 
 def class_statistics(dataset: Dataset) -> ClassStatistics:
@@ -200,134 +273,49 @@ def class_statistics(dataset: Dataset) -> ClassStatistics:
     places = range(len(dataset))
     if isinstance(dataset, PairDataset):
         with ThreadPoolExecutor(_THREADS) as pool:
-            counts = list(pool.map(lambda pair: _counts_in(dataset, pair), dataset.pairs))
-        return _statistics([c for c in counts if c is not None], len(dataset.classes))
+            counts = list(pool.map(lambda pair: counts_of(dataset, pair), dataset.pairs))
+        return statistics_of([c for c in counts if c is not None], len(dataset.classes))
     if isinstance(dataset, Scenes):
         places = places[:DRAWN_SAMPLE]
-    return _statistics(
-        [_label_counts(dataset[place].label_map) for place in places], len(dataset.classes)
+    return statistics_of(
+        [label_counts(dataset[place].label_map) for place in places], len(dataset.classes)
     )
 
 
-def median_frequency_weights(statistics: ClassStatistics) -> Float32[np.ndarray, " k"]:
-    """Weights that make rare classes count: median frequency over the class's frequency.
-
-    The frequency of a class is its share of the pixels of the pictures that contain it, ignored
-    pixels among them. A class that never occurs gets 1.
-
-    Source: Eigen & Fergus 2015, section 6.3.2, as SegNet uses it.
-    """
-    seen = statistics.pixels > 0
-    frequency = statistics.pixels[seen] / statistics.pixels_around[seen]
-    weights = np.ones(len(seen), np.float32)
-    weights[seen] = np.median(frequency) / frequency
-    return weights
-
-
-def survey(dataset: Dataset, *, quiet: bool = True) -> tuple[list[Problem], ClassStatistics]:
-    """The problems of one split and its statistics, in one reading."""
+def survey(dataset: Dataset, *, quiet: bool = True) -> Survey:
+    """All that is found in one split, in one reading."""
     if not isinstance(dataset, PairDataset):
-        return [], class_statistics(dataset)
+        return Survey((), class_statistics(dataset), (), None)
     with ThreadPoolExecutor(_THREADS) as pool:
         looks = tracked(
-            pool.map(lambda pair: _look_at(dataset, pair), dataset.pairs),
+            pool.map(lambda pair: look_at(dataset, pair), dataset.pairs),
             f"check {dataset.split}",
             len(dataset),
             quiet=quiet,
         )
-        seen = list(looks)
-    problems = [problem for look in seen for problem in look.problems]
-    counts = [look.counts for look in seen if look.counts is not None]
-    statistics = _statistics(counts, len(dataset.classes))
-    return problems + _problems_of_whole(dataset, statistics), statistics
+        return _survey_of(dataset, list(looks))
 
 
-class _Look(NamedTuple):
-    problems: list[Problem]
-    counts: Int64[np.ndarray, "256"] | None
+def _survey_of(dataset: PairDataset, looks: list[Look]) -> Survey:
+    counts = [look.counts for look in looks if look.counts is not None]
+    statistics = statistics_of(counts, len(dataset.classes))
+    problems = [problem for look in looks for problem in look.problems]
+    problems += problems_of_whole(dataset, statistics)
+    problems += problems_of_files(dataset, looks)
+    return Survey(tuple(problems), statistics, tuple(looks), sizes_of(looks))
 
 
-def _look_at(dataset: PairDataset, pair: PairFiles) -> _Look:
-    """One picture and its masks."""
-    problems: list[Problem] = []
-    counts = None
-    size = None
-    try:
-        size = image_size(pair.image)
-        _decode(pair.image)
-    except UserError as error:
-        problems.append(Problem("error", str(pair.image), str(error)))
-    try:
-        label_map = read_mask(pair.mask, dataset.coding)
-        counts = _label_counts(label_map)
-        if size is not None:
-            check_sizes(pair.image, size, pair.mask, label_map.shape)
-            if pair.instances is not None:
-                instances = image_size(pair.instances)
-                check_sizes(pair.image, size, pair.instances, instances)
-    except UserError as error:
-        problems.append(Problem("error", str(pair.mask), str(error)))
-    if counts is not None and counts[IGNORED] == counts.sum():
-        sentence = f"{pair.mask} labels nothing: all its pixels are ignored."
-        problems.append(Problem("warning", str(pair.mask), sentence))
-    return _Look(problems, counts)
-
-
-def _decode(path: Path) -> None:
-    with opened(path) as picture:
-        picture.draft("RGB", (picture.width // 8, picture.height // 8))
-        picture.load()
-
-
-def _problems_of_whole(dataset: PairDataset, statistics: ClassStatistics) -> list[Problem]:
-    split = dataset.split
-    if not dataset.pairs:
-        return [Problem("error", split, f"The split {split} has no picture; add some.")]
-    problems = []
-    present = [
-        name
-        for name, pixels in zip(dataset.classes.names, statistics.pixels, strict=True)
-        if pixels
+def _named(looks: Iterable[Look]) -> list[Named]:
+    return [
+        Named(look.pair.name, f"{look.pair.image}:{look.pair.page}", look.fingerprint)
+        for look in looks
+        if look.fingerprint is not None
     ]
-    absent = [name for name in dataset.classes.names if name not in present]
-    if len(present) < 2:
-        sentence = (
-            f"The masks of {split} hold {present[0] if present else 'no class'} alone; there "
-            "is nothing to tell apart. Label at least two classes."
-        )
-        problems.append(Problem("error", split, sentence))
-    elif absent:
-        some = ", ".join(absent[:6]) + (", ..." if absent[6:] else "")
-        sentence = f"{len(absent)} classes never occur in {split}: {some}."
-        problems.append(Problem("warning", split, sentence))
-    if statistics.ignored_share > _MUCH_IGNORED:
-        sentence = f"{statistics.ignored_share:.0%} of the pixels of {split} are ignored."
-        problems.append(Problem("warning", split, sentence))
-    return problems
-
-
-def _counts_in(dataset: PairDataset, pair: PairFiles) -> Int64[np.ndarray, "256"] | None:
-    try:
-        return _label_counts(read_mask(pair.mask, dataset.coding))
-    except UserError:
-        return None
-
-
-def _label_counts(label_map: np.ndarray) -> Int64[np.ndarray, "256"]:
-    return np.bincount(label_map.ravel(), minlength=256)
-
-
-def _statistics(counts: list[np.ndarray], num_classes: int) -> ClassStatistics:
-    table = np.array(counts, np.int64).reshape(-1, 256)
-    pixels = table[:, :num_classes]
-    whole = table.sum(axis=1, keepdims=True)
-    return ClassStatistics(
-        pixels=pixels.sum(axis=0),
-        pictures=(pixels > 0).sum(axis=0),
-        pixels_around=((pixels > 0) * whole).sum(axis=0),
-        ignored=int(table[:, IGNORED].sum()),
-    )
 
 
 def _by_name(names: Iterable[str], values: np.ndarray) -> dict[str, Any]:
     return dict(zip(names, values.tolist(), strict=True))
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

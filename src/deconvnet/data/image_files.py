@@ -43,11 +43,12 @@ _TWELVE_BITS = 4095
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
 _PIL_LIMIT = threading.Lock()
+_BAND = 1024
 
 PictureFile = str | Path | bytes
 
 
-def read_image(file: PictureFile, *, max_pixels: int | None = None) -> Image:
+def read_image(file: PictureFile, *, max_pixels: int | None = None, page: int = 0) -> Image:
     """Read a picture as RGB, upright.
 
     16-bit grey is divided by 257, or by 4095 / 255 if no value is above 4095 (12-bit cameras).
@@ -56,28 +57,54 @@ def read_image(file: PictureFile, *, max_pixels: int | None = None) -> Image:
     Args:
         file: A path, or the content of a file.
         max_pixels: Refuse larger pictures; none means MAX_PIXELS.
+        page: Which picture of a file of several, from 0.
 
     Raises:
         ImageFileError: If there is no such file, or it is damaged, no picture, or too large.
     """
-    with opened(file, max_pixels=max_pixels) as picture:
-        return _as_rgb(PIL.ImageOps.exif_transpose(picture))
+    with opened(file, max_pixels=max_pixels, page=page) as picture:
+        PIL.ImageOps.exif_transpose(picture, in_place=True)
+        return _as_rgb(picture)
 
 
-def image_size(file: PictureFile, *, max_pixels: int | None = None) -> tuple[int, int]:
+def image_size(
+    file: PictureFile, *, max_pixels: int | None = None, page: int = 0
+) -> tuple[int, int]:
     """Read the (height, width) of a picture as read_image would give it, from its header alone.
 
     Raises:
         ImageFileError: If there is no such file, or it is no picture, or too large.
     """
-    with opened(file, max_pixels=max_pixels) as picture:
-        width, height = picture.size
-        turned = picture.getexif().get(_ORIENTATION) in _SIDEWAYS
-    return (width, height) if turned else (height, width)
+    with opened(file, max_pixels=max_pixels, page=page) as picture:
+        return upright_size(picture)
+
+
+def upright_size(picture: PIL.Image.Image) -> tuple[int, int]:
+    """The (height, width) of an open picture once its EXIF rotation is applied."""
+    width, height = picture.size
+    return (width, height) if exif_orientation(picture) in _SIDEWAYS else (height, width)
+
+
+def exif_orientation(picture: PIL.Image.Image) -> int:
+    """How the camera was held: 1 upright, 2 to 4 mirrored or on its head, 5 to 8 sideways."""
+    value = picture.getexif().get(_ORIENTATION, 1)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def count_pages(file: PictureFile) -> int:
+    """How many pictures a file holds.
+
+    Raises:
+        ImageFileError: If there is no such file, or it is no picture.
+    """
+    with opened(file) as picture:
+        return int(getattr(picture, "n_frames", 1))
 
 
 @contextmanager
-def opened(file: PictureFile, *, max_pixels: int | None = None) -> Iterator[PIL.Image.Image]:
+def opened(
+    file: PictureFile, *, max_pixels: int | None = None, page: int = 0
+) -> Iterator[PIL.Image.Image]:
     """Open a picture for decoding; whatever fails inside becomes an ImageFileError.
 
     Raises:
@@ -86,6 +113,8 @@ def opened(file: PictureFile, *, max_pixels: int | None = None) -> Iterator[PIL.
     where = "The picture received" if isinstance(file, bytes) else str(file)
     try:
         with _open_unlimited(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
+            if page:
+                picture.seek(page)
             _refuse_too_large(where, picture.size, max_pixels)
             yield picture
     except FileNotFoundError:
@@ -126,10 +155,15 @@ def write_mask(path: str | Path, label_map: LabelMap, classes: Classes) -> None:
         raise OutputError(
             f"{path} would hold a mask; masks are PNG files, so end it with .png."
         )
-    mask = PIL.Image.fromarray(label_map).convert("L")
-    mask.putpalette(classes.palette())
     with written_whole(path) as temporary:
-        mask.save(temporary, format="PNG")
+        palette_picture(label_map, classes).save(temporary, format="PNG")
+
+
+def palette_picture(label_map: LabelMap, classes: Classes) -> PIL.Image.Image:
+    """A label map as a picture whose values are class indices, shown in their colours."""
+    picture = PIL.Image.fromarray(label_map).convert("L")
+    picture.putpalette(classes.palette())
+    return picture
 
 
 def _open_unlimited(file: str | Path | io.BytesIO) -> PIL.Image.Image:
@@ -147,8 +181,8 @@ def _refuse_too_large(where: str, size: tuple[int, int], max_pixels: int | None)
     if size[0] * size[1] > allowed:
         raise ImageFileError(
             f"{where} has {size[0]} x {size[1]} pixels; up to {allowed:,} are read, as a guard "
-            "against files made to fill the memory. If it is yours, set the environment "
-            "variable DECONVNET_MAX_PIXELS to a larger number."
+            "against files made to fill the memory. If it is yours, allow it by --max_pixels "
+            f"{size[0] * size[1]} or the environment variable DECONVNET_MAX_PIXELS."
         )
 
 
@@ -163,9 +197,9 @@ def _max_pixels() -> int:
 
 def _as_rgb(picture: PIL.Image.Image) -> Image:
     if picture.mode == "RGB":
-        return np.array(picture)
+        return _pixels(picture)
     if picture.mode.startswith("I") or picture.mode == "F":
-        grey = _as_grey(np.array(picture))
+        grey = as_grey(np.array(picture))
         return np.repeat(grey[:, :, None], 3, axis=2)
     if "A" in picture.mode or "a" in picture.mode or "transparency" in picture.info:
         layers = picture.convert("RGBA")
@@ -174,7 +208,17 @@ def _as_rgb(picture: PIL.Image.Image) -> Image:
     return np.array(picture.convert("RGB"))
 
 
-def _as_grey(values: np.ndarray) -> np.ndarray:
+def _pixels(picture: PIL.Image.Image) -> Image:
+    """The pixels of an RGB picture, copied band by band: at once would take them thrice."""
+    picture.load()
+    pixels = np.empty((picture.height, picture.width, 3), np.uint8)
+    for top in range(0, picture.height, _BAND):
+        box = (0, top, picture.width, min(top + _BAND, picture.height))
+        pixels[top : top + _BAND] = np.asarray(picture.crop(box))
+    return pixels
+
+
+def as_grey(values: np.ndarray) -> np.ndarray:
     """Wide grey values as uint8."""
     fractions = np.issubdtype(values.dtype, np.floating)
     values = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)

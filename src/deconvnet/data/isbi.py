@@ -5,10 +5,10 @@
 
 from pathlib import Path
 
-from deconvnet.data.folder import names_of_split
 from deconvnet.data.image_files import IMAGE_SUFFIXES, opened
 from deconvnet.data.mask_files import MaskCoding, read_raw_mask, value_counts
 from deconvnet.data.pairs import PairDataset, PairFiles, files_below
+from deconvnet.data.splits import names_of_split
 from deconvnet.errors import DataError, UserError
 from deconvnet.labels import MEMBRANES
 

@@ -1,7 +1,8 @@
 """Masks from files: palette, index, RGB and 0/255 masks told apart.
 
-A mask file holds either numbers (grey or palette PNG) or colours (RGB). A MaskCoding says which
-number or colour stands for which class; what it does not name is an error, not a class.
+A mask file holds either numbers (grey or palette PNG, MATLAB file of SBD) or colours (RGB). A
+MaskCoding says which number or colour stands for which class; what it does not name is an
+error, not a class.
 """
 
 from dataclasses import dataclass
@@ -11,14 +12,15 @@ from typing import NamedTuple
 import numpy as np
 
 from deconvnet.data.image_files import opened
-from deconvnet.errors import LabelError
-from deconvnet.labels import IGNORED, Color
+from deconvnet.errors import ImageFileError, LabelError
+from deconvnet.labels import IGNORED, VOC, Color
 from deconvnet.shapes import InstanceMap, Integer, LabelMap, UInt8
 
 VOID_COLOR: Color = (224, 224, 192)
 """VOC's colour of 255, ignored wherever it occurs in an RGB mask."""
 
 _SHOWN = 12
+_BASE_256 = np.array([1, 256, 65536], np.int32)
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class MaskCoding:
     """The colour of each class, for RGB masks; none: such masks are refused."""
     ignored_colors: tuple[Color, ...] = (VOID_COLOR,)
     """Colours that count nowhere."""
+    least_instance: int = 1
+    """In instance maps, numbers below are no single object; Cityscapes begins at 1000."""
 
     def label_of_value(self) -> Integer[np.ndarray, "256"]:
         """The label of every number, -1 where it stands for nothing."""
@@ -62,7 +66,7 @@ class RawMask(NamedTuple):
     """Whether the file is a JPEG, whose compression invents values."""
 
 
-def read_mask(path: str | Path, coding: MaskCoding) -> LabelMap:
+def read_mask(path: str | Path, coding: MaskCoding, *, page: int = 0) -> LabelMap:
     """Read a label map: classes 0 to K - 1, and 255 where ignored.
 
     An RGB mask with three equal channels is an index mask. A palette mask is read by its
@@ -72,7 +76,15 @@ def read_mask(path: str | Path, coding: MaskCoding) -> LabelMap:
         ImageFileError: If the file cannot be read.
         LabelError: If it holds values that stand for nothing.
     """
-    raw = read_raw_mask(path)
+    return labels_of_raw(path, read_raw_mask(path, page=page), coding)
+
+
+def labels_of_raw(path: str | Path, raw: RawMask, coding: MaskCoding) -> LabelMap:
+    """The label map of a mask that was read from `path`, as read_mask gives it.
+
+    Raises:
+        LabelError: If it holds values that stand for nothing.
+    """
     if raw.values.ndim == 3:
         return labels_of_colors(path, raw, coding)
     counts = value_counts(path, raw)
@@ -86,30 +98,34 @@ def read_mask(path: str | Path, coding: MaskCoding) -> LabelMap:
     return table.astype(np.uint8)[raw.values]
 
 
-def read_instances(path: str | Path) -> InstanceMap:
+def read_instances(path: str | Path, *, page: int = 0, least: int = 1) -> InstanceMap:
     """Read an instance map: 0 where there is no object, else the object's number.
 
-    In an 8-bit file 255 is VOC's void border and becomes 0. In an RGB file the number is
-    red + 256 green + 65536 blue, as in COCO's panoptic files.
+    In an 8-bit file 255 is VOC's void border and becomes 0, as do numbers below `least`. In an
+    RGB file the number is red + 256 green + 65536 blue, as in COCO's panoptic files, and VOC's
+    colour of the void border becomes 0.
 
     Raises:
         ImageFileError: If the file cannot be read.
     """
-    values = read_raw_mask(path).values
+    values = read_raw_mask(path, page=page).values
     if values.ndim == 3:
-        return values.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
+        numbers = values.astype(np.int32) @ _BASE_256
+        return np.where(numbers == np.array(VOID_COLOR, np.int32) @ _BASE_256, 0, numbers)
     if values.dtype == np.uint8:
         values = np.where(values == IGNORED, 0, values)
-    return values.astype(np.int32)
+    return np.where(values < least, 0, values).astype(np.int32)
 
 
-def read_raw_mask(path: str | Path) -> RawMask:
+def read_raw_mask(path: str | Path, *, page: int = 0) -> RawMask:
     """Read the numbers or colours of a mask file, and its palette.
 
     Raises:
         ImageFileError: If the file cannot be read.
     """
-    with opened(path) as picture:
+    if Path(path).suffix.lower() == ".mat":
+        return RawMask(_matlab_values(Path(path)), None, compressed=False)
+    with opened(path, page=page) as picture:
         compressed = picture.format == "JPEG"
         if picture.mode == "P":
             palette = np.array(picture.getpalette() or [], np.uint8).reshape(-1, 3)
@@ -127,6 +143,33 @@ def read_raw_mask(path: str | Path) -> RawMask:
     if (colors == colors[:, :, :1]).all():
         return RawMask(np.ascontiguousarray(colors[:, :, 0]), None, compressed)
     return RawMask(colors, None, compressed)
+
+
+def _matlab_values(path: Path) -> Integer[np.ndarray, "h w"]:
+    """The map in a MATLAB file of SBD: Segmentation of GTcls (classes) or GTinst (objects).
+
+    Raises:
+        ImageFileError: If there is no such file, or it holds no such map.
+    """
+    from scipy.io import loadmat
+
+    try:
+        content = loadmat(path)
+        record = content["GTcls" if "GTcls" in content else "GTinst"]
+        values = np.asarray(record.ravel()[0]["Segmentation"])
+    except FileNotFoundError:
+        raise ImageFileError(f"There is no mask {path}; check the path.") from None
+    except Exception as error:  # a damaged file may raise anything
+        raise ImageFileError(
+            f"{path} is no mask of SBD ({type(error).__name__}: GTcls.Segmentation or "
+            "GTinst.Segmentation cannot be read); replace the file."
+        ) from error
+    if values.ndim != 2 or values.dtype.kind not in "ui":
+        raise ImageFileError(
+            f"{path} holds a {values.ndim}-dimensional map of {values.dtype}; a mask of SBD "
+            "has whole numbers in two dimensions. Replace the file."
+        )
+    return np.ascontiguousarray(values)
 
 
 def value_counts(path: str | Path, raw: RawMask) -> Integer[np.ndarray, "256"]:
@@ -205,10 +248,21 @@ def _wrong_values(
     hint = ""
     if found == [0, 255] or found in ([0], [255]):
         hint = " Masks saved as 0 and 255 become classes 0 and 1 with --mask_values 0,255."
+    elif set(found) <= _GREYS_OF_VOC and set(found) - {0, 128, IGNORED}:
+        hint = (
+            " They look like VOC's colours turned grey, as when a palette mask is converted; "
+            "save it as palette PNG, or as RGB with classes.txt."
+        )
     return (
         f"{path} holds the values {_listed(found)}; this data set has {coding.described()}."
         f"{hint}{_compression_note(raw)}"
     )
+
+
+_GREYS_OF_VOC = {
+    round((red * 299 + green * 587 + blue * 114) / 1000) for red, green, blue in VOC.colors
+} | {IGNORED, 220}
+"""What Pillow and OpenCV make of VOC's palette when a mask is converted to grey."""
 
 
 def _compression_note(raw: RawMask) -> str:

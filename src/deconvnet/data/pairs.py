@@ -1,4 +1,4 @@
-"""Data sets made of picture files and mask files."""
+"""Data sets made of picture files, and mask files or outlines."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 from deconvnet.data.image_files import IMAGE_SUFFIXES, read_image
 from deconvnet.data.mask_files import MaskCoding, read_instances, read_mask
+from deconvnet.data.outlines import Outlines, draw_outlines
 from deconvnet.data.sample import Sample
-from deconvnet.errors import DataError, LabelError
+from deconvnet.errors import DataError
 from deconvnet.labels import Classes
+from deconvnet.shapes import InstanceMap, LabelMap
 
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".pgm", ".jpg", ".jpeg")
 """Files that are taken for masks, the best first: JPEG is found so that it can be refused."""
@@ -20,12 +22,24 @@ class PairFiles(NamedTuple):
     name: str
     image: Path
     mask: Path
+    """The mask, or the file with the outlines."""
     instances: Path | None = None
+    page: int = 0
+    """Which picture, and which mask, of files that hold several."""
+    outlines: Outlines | None = None
+    """The objects, where `mask` describes them instead of showing them."""
+
+
+class Labels(NamedTuple):
+    """What is known of each pixel of one picture."""
+
+    label_map: LabelMap
+    instance_map: InstanceMap | None
 
 
 @dataclass(frozen=True)
 class PairDataset:
-    """Pictures with a mask file each, read when asked for."""
+    """Pictures with a mask file or outlines each, read when asked for."""
 
     classes: Classes
     split: str
@@ -50,14 +64,30 @@ class PairDataset:
             DataError: If the picture and its masks differ in size.
         """
         pair = self.pairs[index]
-        image = read_image(pair.image)
-        label_map = read_mask(pair.mask, self.coding)
-        check_sizes(pair.image, image.shape[:2], pair.mask, label_map.shape)
+        image = read_image(pair.image, page=pair.page)
+        height, width = image.shape[:2]
+        return Sample(image, *self.read_labels(pair, (height, width)), pair.name)
+
+    def read_labels(self, pair: PairFiles, size: tuple[int, int]) -> Labels:
+        """The labels of one of the pairs, whose picture has the size (height, width).
+
+        Raises:
+            UserError: As __getitem__ does.
+        """
+        if pair.outlines is not None:
+            declared = pair.outlines.size
+            if declared is not None:
+                check_sizes(pair.image, size, pair.mask, declared)
+            return Labels(*draw_outlines(pair.outlines, size, str(pair.mask)))
+        label_map = read_mask(pair.mask, self.coding, page=pair.page)
+        check_sizes(pair.image, size, pair.mask, label_map.shape)
         instance_map = None
         if pair.instances is not None:
-            instance_map = read_instances(pair.instances)
-            check_sizes(pair.image, image.shape[:2], pair.instances, instance_map.shape)
-        return Sample(image, label_map, instance_map, pair.name)
+            instance_map = read_instances(
+                pair.instances, page=pair.page, least=self.coding.least_instance
+            )
+            check_sizes(pair.image, size, pair.instances, instance_map.shape)
+        return Labels(label_map, instance_map)
 
 
 def check_sizes(
@@ -137,25 +167,3 @@ def without_suffix(name: str) -> str:
     """
     stem, dot, suffix = name.rpartition(".")
     return stem if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES else name
-
-
-def coding_of(
-    classes: Classes, mask_values: tuple[int, ...] | None, **settings: object
-) -> MaskCoding:
-    """The coding of a data set's masks, with the user's mask values if there are any.
-
-    Raises:
-        LabelError: If there is not one mask value for each class, or one is no 8-bit number.
-    """
-    if mask_values is not None:
-        if len(mask_values) != len(classes):
-            raise LabelError(
-                f"{len(mask_values)} mask values were given for {len(classes)} classes; give "
-                "one for each class, in their order."
-            )
-        if len(set(mask_values)) < len(mask_values) or not set(mask_values) <= set(range(256)):
-            raise LabelError(
-                f"The mask values are {', '.join(map(str, mask_values))}; give different "
-                "numbers from 0 to 255."
-            )
-    return MaskCoding(len(classes), mask_values, **settings)  # type: ignore[arg-type]  # named by callers

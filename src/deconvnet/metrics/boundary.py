@@ -1,13 +1,17 @@
 """Boundary F1: whether the edges are where they should be."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64, Integer
+from jaxtyping import Bool, Float64, Int64, Integer, UInt32
 from numpy.typing import ArrayLike
 
 from deconvnet.labels import IGNORED
 from deconvnet.metrics.label_pairs import LabelPair, label_pair, require_picture
+
+_BITS = 32
+"""Classes that are looked at in one pass."""
 
 
 def boundary_f1(
@@ -57,11 +61,14 @@ def boundary_f1(
 
     radius = tolerance * math.hypot(*pair.target.shape)
     truth, known = _filled(pair, radius)
-    true_edges, guessed_edges = _edges(truth) & known, _edges(pair.predicted) & known
-    for label in np.intersect1d(in_truth, in_guess):
-        true_points = np.argwhere(true_edges & (truth == label))
-        guessed_points = np.argwhere(guessed_edges & (pair.predicted == label))
-        scores[label] = _f1(guessed_points, true_points, radius)
+    both = np.intersect1d(in_truth, in_guess)
+    true_edges = _class_edges(truth, known, both)
+    guessed_edges = _class_edges(pair.predicted, known, both)
+    recall, true_count = _matched(true_edges, guessed_edges, len(both), radius)
+    precision, guessed_count = _matched(guessed_edges, true_edges, len(both), radius)
+    with np.errstate(invalid="ignore"):  # 0 by 0 where nothing matches
+        f1 = np.nan_to_num(2 * precision * recall / (precision + recall))
+    scores[both] = np.where((true_count == 0) & (guessed_count == 0), 1.0, f1)
     return scores
 
 
@@ -89,25 +96,66 @@ def _edges(labels: Integer[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     return edges
 
 
-def _f1(
-    guessed: Int64[np.ndarray, "p 2"], true: Int64[np.ndarray, "q 2"], radius: float
-) -> float:
-    """Harmonic mean of precision and recall of one class's boundary."""
-    if not len(guessed) and not len(true):
-        return 1.0
-    if not len(guessed) or not len(true):
-        return 0.0
-    precision, recall = _matched(guessed, true, radius), _matched(true, guessed, radius)
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+class _ClassEdges(NamedTuple):
+    """The boundary pixels of some classes."""
+
+    shape: tuple[int, int]
+    rows: Int64[np.ndarray, " p"]
+    columns: Int64[np.ndarray, " p"]
+    which: Int64[np.ndarray, " p"]
+    """The place of each pixel's class in the list of classes."""
+
+
+def _class_edges(
+    labels: Integer[np.ndarray, "h w"],
+    known: Bool[np.ndarray, "h w"],
+    classes: Integer[np.ndarray, " present"],
+) -> _ClassEdges:
+    """The boundary pixels of these classes, where the truth is known."""
+    rows, columns = np.nonzero(_edges(labels) & known)
+    values = labels[rows, columns]
+    which = np.full(len(values), -1)
+    for place, label in enumerate(classes):
+        which[values == label] = place
+    wanted = which >= 0
+    height, width = labels.shape
+    return _ClassEdges((height, width), rows[wanted], columns[wanted], which[wanted])
 
 
 def _matched(
-    points: Int64[np.ndarray, "p 2"], others: Int64[np.ndarray, "q 2"], radius: float
-) -> float:
-    """Share of the points with another within the radius, in pixels."""
-    from scipy.spatial import KDTree
+    edges: _ClassEdges, others: _ClassEdges, count: int, radius: float
+) -> tuple[Float64[np.ndarray, " present"], Int64[np.ndarray, " present"]]:
+    """For each class: the share of its pixels with another within the radius, and how many.
 
-    # A tree of the boundary takes 2 to 9 ms at 480 x 360, a distance transform 16 ms.
-    bound = radius + 1  # the tree leaves out distances equal to its bound
-    distances, _ = KDTree(others).query(points, distance_upper_bound=bound)
-    return float(np.mean(distances <= radius))
+    A bit of a plane stands for a class, so that one pass grows the boundaries of many.
+    """
+    met = np.zeros(len(edges.which), bool)
+    for start in range(0, count, _BITS):
+        drawn = (others.which >= start) & (others.which < start + _BITS)
+        plane = np.zeros(others.shape, np.uint32)
+        bits = np.uint32(1) << (others.which[drawn] - start).astype(np.uint32)
+        plane[others.rows[drawn], others.columns[drawn]] = bits
+        near = _grown(plane, radius)
+        asked = (edges.which >= start) & (edges.which < start + _BITS)
+        shifts = (edges.which[asked] - start).astype(np.uint32)
+        met[asked] = near[edges.rows[asked], edges.columns[asked]] >> shifts & 1
+    counts = np.bincount(edges.which, minlength=count)
+    return np.bincount(edges.which[met], minlength=count) / np.maximum(counts, 1), counts
+
+
+def _grown(bits: UInt32[np.ndarray, "h w"], radius: float) -> UInt32[np.ndarray, "h w"]:
+    """At each pixel the bits of all pixels within the radius, itself included.
+
+    The disc is a stack of rows. From its rim to its middle the rows grow longer, so that each
+    is the last one and a pixel more at both ends.
+    """
+    grown, row, length = np.zeros_like(bits), bits.copy(), 0
+    for down in range(math.floor(radius), -1, -1):
+        while math.sqrt((length + 1) ** 2 + down**2) <= radius:
+            length += 1
+            row[:, length:] |= bits[:, :-length]
+            row[:, :-length] |= bits[:, length:]
+        if down < len(bits):
+            grown[down:] |= row[: len(bits) - down]
+            grown[: len(bits) - down] |= row[down:]
+    return grown

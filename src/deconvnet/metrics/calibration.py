@@ -54,18 +54,19 @@ class Calibration:
             ShapeError: When the shapes do not fit, or values lie outside 0 to 1.
             LabelError: When a counted pixel holds no class.
         """
-        scores = np.asarray(probabilities, dtype=np.float64)
+        scores = np.asarray(probabilities)
         if not scores.size or not 0 <= scores.min() <= scores.max() <= 1.001:  # float16 rounds
             raise ShapeError(
                 f"An array of shape {scores.shape} was given, with values that are no "
                 "probabilities; calibration takes (classes, height, width) from 0 to 1, so "
                 "apply softmax first."
             )
-        pair = label_pair(
-            scores.argmax(axis=0), target, num_classes=len(scores), ignored=ignored
+        guess = scores.argmax(axis=0)
+        pair = label_pair(guess, target, num_classes=len(scores), ignored=ignored)
+        sureness = np.take_along_axis(scores, guess[None], axis=0)[0][pair.counted].astype(
+            float
         )
-        sureness = scores.max(axis=0)[pair.counted]
-        correct = (pair.predicted == pair.target)[pair.counted]
+        correct = (guess == pair.target)[pair.counted]
         bins = len(self.pixels)
         which = np.clip(np.ceil(sureness * bins).astype(np.int64) - 1, 0, bins - 1)
         return Calibration(
@@ -85,6 +86,16 @@ class Calibration:
             self.right + other.right,
             self.confidence + other.confidence,
         )
+
+    @property
+    def bin_confidence(self) -> Float64[np.ndarray, " bins"]:
+        """Mean confidence of each bin; NaN of an empty one."""
+        return ratio(self.confidence, self.pixels)
+
+    @property
+    def bin_accuracy(self) -> Float64[np.ndarray, " bins"]:
+        """Share of each bin's pixels that are right; NaN of an empty one."""
+        return ratio(self.right, self.pixels)
 
     @property
     def expected_calibration_error(self) -> float:

@@ -1,0 +1,26 @@
+"""Segment a picture: python use.py PICTURE. Needs numpy, Pillow and onnxruntime alone."""
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+import PIL.Image
+
+
+def main(picture, model="model.onnx", out="mask.png"):
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    about = session.get_modelmeta().custom_metadata_map
+    image = np.asarray(PIL.Image.open(picture).convert("RGB"), np.float32) / 255
+    image = np.ascontiguousarray(image.transpose(2, 0, 1)[None])
+    (logits,) = session.run(["logits"], {"image": image})
+    label_map = logits[0].argmax(0).astype(np.uint8)
+    for index, name in enumerate(json.loads(about["classes"])):
+        print(f"{name:<16} {100 * (label_map == index).mean():5.1f} %")
+    mask = PIL.Image.fromarray(label_map)
+    mask.putpalette([level for color in json.loads(about["colors"]) for level in color])
+    mask.save(out)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
