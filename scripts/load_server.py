@@ -3,8 +3,9 @@
     python scripts/load_server.py CHECKPOINT [--clients 64] [--seconds 60] [--json FILE]
 
 Starts `deconvnet serve` on a free port. Each client asks again as soon as it has its answer:
-two times in three for a segmentation, else for the networks, the page or nonsense; one in twenty
-goes away before the answer. Every mask is compared with what the network gives without a server.
+two times in three for a segmentation, else for the networks, the page or nonsense; one in
+twenty goes away before the answer. Every mask is compared with what the network gives without
+a server.
 Exits 1 if a mask was wrong, or a 5xx was anything but 503 with Retry-After.
 """
 

@@ -4,7 +4,7 @@
 leaves the working tree alone otherwise.
 """
 
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -29,7 +29,7 @@ def record(name, count, result, path=COUNTS):
         "name": name,
         "count": count,
         "result": result,
-        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }
     rows = sorted([r for r in rows if r["name"] != name] + [row], key=lambda r: r["name"])

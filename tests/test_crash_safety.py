@@ -11,13 +11,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from processes import start
-from reliability import record
 
 from deconvnet.checkpoint import load_checkpoint, load_state
 from deconvnet.errors import OutputError
 from deconvnet.recipe import Recipe
 from deconvnet.train import train
+from processes import start
+from reliability import record
 
 RECIPE = Recipe(
     model="unet",

@@ -1,9 +1,10 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from deconvnet.errors import OutputError
-from deconvnet.files import write_text, written_whole
+from deconvnet.files import remove_partial_files, write_text, written_whole
 
 
 def test_a_file_is_replaced_only_when_the_block_ends(tmp_path):
@@ -39,3 +40,38 @@ def test_a_full_disk_is_said_in_words(tmp_path):
         Path("/dev/full").open("w") as full,
     ):
         full.write("x" * 100_000)
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
+    names = [
+        ".state.pt.0a1b2c3d.partial.pt",
+        ".log.csv.00ff00ff.partial.csv",
+        ".x.1234abcd.partial",
+    ]
+    kept = ["state.pt", ".hidden.partial", ".mine.zzzzzzzz.partial.pt", "a.0a1b2c3d.partial.pt"]
+    for name in names + kept:
+        (tmp_path / name).write_text("")
+    remove_partial_files(tmp_path)
+    remove_partial_files(tmp_path / "nowhere")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows syncs folders by itself")
+def test_data_is_synced_before_the_rename_and_every_new_folder_after_it(tmp_path, monkeypatch):
+    done, sync, rename = [], os.fsync, Path.replace
+
+    def synced(handle):
+        place = Path(f"/proc/self/fd/{handle}")
+        done.append(place.resolve().name.split(".")[0] if place.exists() else "?")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(
+        Path, "replace", lambda old, new: done.append("rename") or rename(old, new)
+    )
+    with written_whole(tmp_path / "run" / "best" / "file.txt") as temporary:
+        temporary.write_text("x")
+    if done[0] != "?":
+        assert sorted(done[:2]) == sorted(["run", tmp_path.name.split(".")[0]])
+        assert done[3:] == ["rename", "best"]
+    assert len(done) == 5

@@ -24,7 +24,9 @@ RGB = Classes.named(["red", "green", "blue"])
 
 
 def by_colour(**options):
-    return Predictor(Colours(), Config("unet", RGB, mean=(0, 0, 0), std=(1, 1, 1), **options))
+    return Predictor(
+        Colours(), Config("unet", RGB, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), **options)
+    )
 
 
 def by_network(dropout=0.0, model="unet"):

@@ -57,21 +57,22 @@ def contents(out):
     }
 
 
-class Stopping:
+class Stopping(Predictor):
     """A predictor that is interrupted at its n-th picture."""
 
     def __init__(self, predictor, at):
-        self.predictor, self.left, self.calls = predictor, at, 0
+        for name, value in [*vars(predictor).items(), ("at", at), ("seen", [])]:
+            object.__setattr__(self, name, value)
 
     def __call__(self, image, **options):
-        if self.left == 0:
+        if len(self.seen) == self.at:
             raise KeyboardInterrupt
-        self.left -= 1
-        self.calls += 1
-        return self.predictor(image, **options)
+        self.seen.append(image.shape)
+        return super().__call__(image, **options)
 
-    def __getattr__(self, name):
-        return getattr(self.predictor, name)
+    @property
+    def calls(self):
+        return len(self.seen)
 
 
 @pytest.mark.parametrize("at", [0, 3])
@@ -247,20 +248,14 @@ def test_two_pictures_for_one_mask_stay_an_error_when_resuming(folder, tmp_path)
 def test_no_picture_outlives_its_turn(folder, tmp_path, monkeypatch):
     alive, most = weakref.WeakSet(), 0
 
-    class Watched:
-        def __init__(self, predictor):
-            self.predictor = predictor
-
+    class Watched(Stopping):
         def __call__(self, image, **options):
             nonlocal most
             gc.collect()
-            segmentation = self.predictor(image, **options)
+            segmentation = super().__call__(image, **options)
             alive.add(Holder.of(segmentation))
             most = max(most, len(alive))
             return segmentation
-
-        def __getattr__(self, name):
-            return getattr(self.predictor, name)
 
     class Holder:
         """Lives as long as a segmentation."""
@@ -271,7 +266,8 @@ def test_no_picture_outlives_its_turn(folder, tmp_path, monkeypatch):
             object.__setattr__(segmentation, "_held", held)
             return held
 
-    predict_files(lambda: Watched(load(folder / "net")), [folder / "in"], tmp_path, quiet=True)
+    watched = Watched(load(folder / "net"), 99)
+    predict_files(lambda: watched, [folder / "in"], tmp_path, quiet=True)
     assert most <= 2  # the one at work, and the last one until its name is taken
     gc.collect()
     assert len(alive) == 0

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from processes import side_by_side
 
 from deconvnet.checkpoint import load_checkpoint, load_state
 from deconvnet.errors import DeviceError
 from deconvnet.recipe import Recipe
 from deconvnet.train import train
+from processes import side_by_side
 
 RECIPE = Recipe(
     model="unet",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from hypothesis import given, settings
@@ -405,6 +406,25 @@ def test_the_lists_of_windows_are_remembered_for_the_same_data_only(tmp_path, mo
     (tmp_path / "stage2" / "train_windows.npz").write_bytes(b"PK damaged")
     with pytest.raises(AssertionError):
         stages._listed(job, job.training, 2)
+
+
+def test_a_mask_edited_in_its_place_makes_another_list(tmp_path):
+    tree = tmp_path / "data"
+    for folder in ("images", "masks"):
+        (tree / folder).mkdir(parents=True)
+    label_map = np.zeros((60, 80), np.uint8)
+    label_map[10:30, 20:40] = 1
+    (tree / "classes.txt").write_text("background\nball\n")
+    for split in ("train", "val"):
+        (tree / f"{split}.txt").write_text(f"{split}\n")
+        PIL.Image.new("RGB", (80, 60)).save(tree / "images" / f"{split}.png")
+        PIL.Image.fromarray(label_map).save(tree / "masks" / f"{split}.png")
+    recipe = replace(TINY, data=str(tree))
+    job = prepare(recipe, tmp_path / "run", device="cpu", quiet=True)
+    assert len(stages._listed(job, job.training, 1)) == 1
+    label_map[40:56, 50:70] = 1
+    PIL.Image.fromarray(label_map).save(tree / "masks" / "train.png")
+    assert len(stages._listed(job, job.training, 1)) == 2
 
 
 def test_a_sheet_shows_evenly_spread_examples():

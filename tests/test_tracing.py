@@ -159,7 +159,9 @@ def test_a_projection_is_transposed_filters_switches_and_relu():
     found = project(inside, "conv2_1", 5)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert np.abs(found).max() > 1e-3
-    np.testing.assert_array_equal(found, project(inside, "conv2_1", 5, place=(column, row)))
+    np.testing.assert_array_equal(
+        found, project(inside, "conv2_1", 5, place=(int(column), int(row)))
+    )
 
     signal[0, 5] = torch.from_numpy(values[5])
     with torch.no_grad():

@@ -95,11 +95,13 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
     assert logs[0] == logs[1]
 
 
-def test_data_workers_do_not_change_the_result(tmp_path):
-    short = replace(TINY, steps=2)
-    train(short, out=tmp_path / "none", quiet=True, device="cpu")
-    train(replace(short, workers=2), out=tmp_path / "two", quiet=True, device="cpu")
-    assert_same_weights(weights_of(tmp_path / "none"), weights_of(tmp_path / "two"))
+def test_data_workers_do_not_change_a_byte(tmp_path):
+    short, files = replace(TINY, steps=2), []
+    for workers in (0, 1, 2):
+        out = tmp_path / str(workers)
+        train(replace(short, workers=workers), out=out, quiet=True, device="cpu")
+        files.append((out / "last" / "model.safetensors").read_bytes())
+    assert files[0] == files[1] == files[2]
 
 
 def test_ctrl_c_saves_the_state_and_ends_with_130(tmp_path):
@@ -145,11 +147,39 @@ def test_a_run_stopped_before_its_first_state_begins_anew_on_resume(tmp_path, mo
     assert (tmp_path / "run" / "best").is_dir()
 
 
-def test_tensorboard_events_are_written_when_asked_for(tmp_path):
-    pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
-    recipe = replace(TINY, steps=1, tensorboard=True)
+def test_tensorboard_shows_the_lines_of_the_log(tmp_path):
+    reader = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator",
+        reason="the extra tensorboard is not installed",
+    )
+    recipe = replace(TINY, steps=2, tensorboard=True)
     train(recipe, out=tmp_path / "run", quiet=True, device="cpu")
-    assert any(path.stat().st_size > 0 for path in (tmp_path / "run" / "tensorboard").iterdir())
+    rows = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
+    events = reader.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    shown = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert shown == [(int(r["step"]), pytest.approx(float(r["loss"]), rel=1e-4)) for r in rows]
+    assert [event.step for event in events.Scalars("mean_iou")] == [2]
+
+
+def test_a_terminal_shows_the_course_of_the_loss_and_a_file_does_not(
+    tmp_path, monkeypatch, capsys
+):
+    from deconvnet import progress
+
+    drawn = []
+    real = progress.sparkline
+    monkeypatch.setattr(
+        "deconvnet.training_loop.sparkline", lambda v: drawn.append(list(v)) or real(v)
+    )
+    short = replace(TINY, steps=4)
+    train(short, out=tmp_path / "file", device="cpu")
+    assert drawn == []
+    monkeypatch.setattr(progress.Console, "is_terminal", True)
+    monkeypatch.setattr(progress.Console, "encoding", "utf-8")
+    capsys.readouterr()
+    train(short, out=tmp_path / "terminal", device="cpu")
+    assert [len(course) for course in drawn] == [2, 3]
+    assert any(sign in capsys.readouterr().err for sign in progress.BLOCKS[1:])
 
 
 def test_a_run_is_not_resumed_with_other_settings(tmp_path):
@@ -213,7 +243,7 @@ def test_frozen_parts_stay_as_they_are_and_the_rest_learns(tmp_path):
 
 def test_a_part_to_freeze_that_does_not_exist_is_refused_with_those_that_do(tmp_path):
     recipe = TINY.with_settings({"freeze": "encodr"})
-    with pytest.raises(RecipeError, match="no part 'encodr' to freeze .* encoder, bottleneck"):
+    with pytest.raises(RecipeError, match=r"no part 'encodr' to freeze .* encoder, bottleneck"):
         train(recipe, out=tmp_path / "run", quiet=True, device="cpu")
 
 
@@ -345,6 +375,21 @@ def test_a_stopped_run_of_native_kernels_goes_on_bit_for_bit(tmp_path, monkeypat
             train(recipe, out=tmp_path / "cut", quiet=True, device="cpu")
     train(recipe, out=tmp_path / "cut", resume=True, quiet=True, device="cpu")
     assert_same_weights(weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut"))
+
+
+@needs_kernels
+@pytest.mark.parametrize("threads", [1, 2])
+def test_native_kernels_give_the_same_bytes_twice(tmp_path, threads):
+    recipe, files = replace(TINY, width=1 / 8, engine="native", steps=2), []
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for name in ("first", "second"):
+            train(recipe, out=tmp_path / name, quiet=True, device="cpu")
+            files.append((tmp_path / name / "last" / "model.safetensors").read_bytes())
+    finally:
+        torch.set_num_threads(before)
+    assert files[0] == files[1]
 
 
 def test_native_without_a_compiler_is_torch_and_says_so(tmp_path, monkeypatch, capsys):

@@ -18,7 +18,6 @@ from deconvnet.metrics import Calibration, Scores
 from deconvnet.predict import Predictor, Segmentation
 from deconvnet.progress import tracked
 
-
 REMEMBERED = 200
 """Training pictures that are looked at for what they are like."""
 

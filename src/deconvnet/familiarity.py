@@ -1,9 +1,9 @@
 """Whether a picture is like those a network was trained for: a few plain numbers, compared.
 
 A network answers for any picture, also for one of a kind it has never seen. What it was trained
-for is kept as mean and spread of six numbers over pictures of train and val. A picture of which one
-number lies further from its mean than any of those is unlike them, and the name of the number
-says in what way.
+for is kept as mean and spread of six numbers over pictures of train and val. A picture of which
+one number lies further from its mean than any of those is unlike them, and the name of the
+number says in what way.
 """
 
 import math

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float32, Float64, UInt8
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -225,7 +225,7 @@ def representative_channel(
 
 
 def channel_numbers(
-    inside: Inside, layers: Sequence[str], *, by: Choice, label: int | None = None
+    inside: Inside, layers: Sequence[str], *, by: str, label: int | None = None
 ) -> dict[str, Float64[np.ndarray, " _"]]:
     """The number of every channel of some layers; `representative_channels` takes the largest.
 
@@ -469,7 +469,9 @@ def _after(module: nn.Module, geometry: tuple[float, float]) -> tuple[float, flo
     return step * stride, start + offset * step
 
 
-def _cut_out(pixels: Image, box: tuple[int, int, int, int]) -> Image:
+def _cut_out(
+    pixels: Image, box: tuple[int, int, int, int]
+) -> UInt8[np.ndarray, "box_h box_w 3"]:
     x0, y0, x1, y1 = box
     height, width = pixels.shape[:2]
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):

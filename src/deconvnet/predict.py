@@ -27,7 +27,7 @@ from deconvnet.int8 import MOST_PICTURES, check_int8
 from deconvnet.kernels.allocator import tune_allocator
 from deconvnet.labels import Classes
 from deconvnet.layers.dropout import sample_dropout
-from deconvnet.shapes import Float, Float32, Image, LabelMap, Probabilities, Tensor
+from deconvnet.shapes import Float, Float32, Image, LabelMap, Probabilities, Tensor, UInt8
 from deconvnet.standalone import as_fraction, scaled_side
 from deconvnet.uncertainty import deviation, entropy
 
@@ -278,7 +278,7 @@ class Predictor:
                 logits = F.interpolate(logits[None], image.shape[:2], mode="bilinear")[0]
         return logits.float()
 
-    def standardised(self, image: Image) -> Float32[Tensor, "c h w"]:
+    def standardised(self, image: Image) -> Float32[Tensor, "c scaled_h scaled_w"]:
         """The picture as the network takes it, at the network's scale."""
         scale = self.config.input_scale
         return self.normalised(image if scale == 1 else _rescaled(image, scale))
@@ -549,11 +549,17 @@ def _mirrored(image: Image) -> Image:
     return np.ascontiguousarray(image[:, ::-1])
 
 
-def _rescaled(image: Image, factor: float) -> Image:
+def _rescaled(
+    image: Image, factor: float
+) -> UInt8[np.ndarray, "scaled_h scaled_w 3"]:
+    """By Pillow, columns first; by itself its newer versions take what costs less first."""
     height, width = image.shape[:2]
     scale = as_fraction(factor)
-    size = scaled_side(width, scale), scaled_side(height, scale)
-    return np.array(PIL.Image.fromarray(image).resize(size, PIL.Image.Resampling.BILINEAR))
+    picture = PIL.Image.fromarray(image)
+    small_width = scaled_side(width, scale)
+    for size in ((small_width, height), (small_width, scaled_side(height, scale))):
+        picture = picture.resize(size, PIL.Image.Resampling.BILINEAR)
+    return np.array(picture)
 
 
 def _tile_spans(length: int, side: int) -> Iterator[tuple[slice, slice]]:

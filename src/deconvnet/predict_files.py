@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import PIL.Image
 
 from deconvnet import draw
 from deconvnet.annotations import WRITERS, Labelled
@@ -280,8 +281,8 @@ def conclude(
             )
             for file, doubt in pictures
         )
-        place = out / outputs.annotations
-        WRITERS[outputs.annotations](labelled, classes, place, outputs.simplify)
+        folder = out / outputs.annotations
+        WRITERS[outputs.annotations](labelled, classes, folder, outputs.simplify)
     masks = [_result(out, f.name, ".mask.png") for f in chosen if not is_video(f.path)]
     if outputs.voc_submission is not None:
         pack_for_voc(masks, outputs.voc_submission)
@@ -348,7 +349,8 @@ def write_results(segmentation: Segmentation, stem: Path, *, overlay: bool = Tru
         )
     if segmentation.doubt_map is not None:
         grey = np.rint(255 * segmentation.doubt_map).astype(np.uint8)
-        write_png(_result(stem.parent, stem.name, ".doubt.png"), grey)
+        with written_whole(_result(stem.parent, stem.name, ".doubt.png")) as temporary:
+            PIL.Image.fromarray(grey).save(temporary, format="PNG")
     mask = _result(stem.parent, stem.name, ".mask.png")
     segmentation.save_mask(mask)
     return mask

@@ -51,7 +51,7 @@ class Standalone(nn.Module):
 
 
 def shrunk(levels: ImageBatch, scale: Fraction) -> Float[Tensor, "n c small_h small_w"]:
-    """Resize pictures to the level as Pillow's BILINEAR does, which `Predictor` uses.
+    """Resize pictures to the level as Pillow's BILINEAR does: columns first, then rows.
 
     One level of 256 more or less turns switches over, so this is exact: whole numbers below
     2^24, which every engine's float32 keeps.
@@ -61,7 +61,7 @@ def shrunk(levels: ImageBatch, scale: Fraction) -> Float[Tensor, "n c small_h sm
         scale: Of both sides.
 
     Source: Pillow's Resample.c, read for its rules alone: a triangle as wide as the shrinking,
-    shares of 22 bits, rounding after each direction, columns first.
+    shares of 22 bits, rounding after each direction.
 
     >>> shrunk(torch.tensor([[[[0.0, 9.0, 9.0, 0.0]]]]), Fraction(1, 2)).tolist()
     [[[[5.0, 5.0]]]]

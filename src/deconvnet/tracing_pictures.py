@@ -385,9 +385,9 @@ def _reached(
     """A line around the traced places, along the edges of their squares."""
     padded = np.pad(reached, 1)
     lines = []
-    for row, column in np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1]):
+    for row, column in np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1]).tolist():
         lines.append((frame.at(column, row), frame.at(column + 1, row)))
-    for row, column in np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1]):
+    for row, column in np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1]).tolist():
         lines.append((frame.at(column, row), frame.at(column, row + 1)))
     sheet.axes.add_collection(LineCollection(lines, colors=color, linewidths=1.6, zorder=3))
 

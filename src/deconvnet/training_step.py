@@ -218,11 +218,13 @@ def _is_finite(value: Tensor) -> bool:
     return bool(torch.isfinite(value).all())
 
 
+WRAPPERS = {"_forward_module", "_original_module", "module", "network"}
+"""What Fabric, DDP and `Supervised` put before the names of what they hold."""
+
+
 def _plain(name: str) -> str:
-    """A parameter's name without those of the wrappers it is trained in."""
-    return ".".join(part for part in name.split(".") if part not in {"module", "network"}) or (
-        "the network"
-    )
+    """The name of a layer or parameter without those of what it is wrapped in."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def _seed_of(*numbers: int) -> int:

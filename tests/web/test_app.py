@@ -148,6 +148,16 @@ def test_layers_channels_and_switches_of_a_picture_can_be_asked_for(client, expl
     assert picture_of(trace["reach_png"]).size == (answer["width"], answer["height"])
 
 
+def test_large_pictures_are_looked_at_at_224_pixels(client):
+    wide = encoded(pixels((448, 300)))
+    answer = send(client, wide, "/api/explain", model="unet").json()
+    assert (answer["width"], answer["height"]) == (224, 150)
+    assert max(picture_of(answer["layers"][1]["thumbnail_png"]).size) == 64
+    layer = f"/api/explain/{answer['id']}/{answer['layers'][1]['name']}"
+    grid = client.get(f"{layer}/grid.png?channels=0")
+    assert PIL.Image.open(io.BytesIO(grid.content)).size[0] == 8 * 56
+
+
 def test_the_place_of_a_switch_lies_where_its_pixels_are(client, explained):
     trace = client.get(f"/api/explain/{explained['id']}/trace?x=10&y=12").json()
     for step in trace["path"]:

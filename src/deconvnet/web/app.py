@@ -255,7 +255,7 @@ def explain_routes(service: Service) -> APIRouter:
         )
 
     @router.get("/{id}/trace", responses=documented(410))
-    async def trace(id: str, x: int, y: int) -> TraceAnswer:  # noqa: A002 - its name in the path
+    async def trace(id: str, x: int, y: int) -> TraceAnswer:  # noqa: A002 - in the path
         """Follow a pixel of the output back through the switches to the picture."""
         return await room.run(lambda _: observatory.trace(id, x, y))
 

@@ -269,7 +269,7 @@ class Observatory:
         return self._find(name).inside[layer]
 
 
-def _reduced(image: Image, side: float) -> Image:
+def _reduced(image: Image, side: float) -> UInt8[np.ndarray, "fitted_h fitted_w 3"]:
     """The picture with a longer side of `side` pixels at most."""
     factor = side / max(image.shape[:2])
     if factor >= 1:

@@ -73,7 +73,7 @@ def serve(
                 + (" with the token" if token else "; --token asks for one")
                 + ". The connection is not encrypted."
             )
-        # uvicorn raises the signal that ended it once more; the end was clean, and so is the exit
+        # uvicorn raises the signal that ended it once more, after a clean end
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, lambda _number, _frame: None)
         log("start", address=address, models=[model.name for model in served])
