@@ -1,10 +1,9 @@
 """Put a trained network among those that come with the package: float16, scored, with a card.
 
-    .venv/bin/python scripts/ship.py runs/mine/best unet-camvid ../shared/data/camvid \\
-        --about scripts/cards/unet-camvid.md
+    python scripts/ship.py RUN/best unet-camvid DATA --about scripts/cards/camvid.md
 
-The scores are those of the float16 weights, as `deconvnet evaluate NAME DATA --json` gives them;
-they are kept in scores.json, from which docs/models.md is written anew.
+The scores are those of the float16 weights, as `deconvnet evaluate NAME DATA --json` gives
+them; they are kept in scores.json, from which docs/models.md is written anew.
 """
 
 import argparse
@@ -17,7 +16,7 @@ import torch
 from deconvnet.checkpoint import BUNDLED, load_checkpoint, save_checkpoint
 from deconvnet.data import open_dataset
 from deconvnet.describe import describe
-from deconvnet.evaluate import evaluate
+from deconvnet.evaluate import evaluate, remember
 from deconvnet.files import write_text
 from deconvnet.predict import load
 
@@ -49,6 +48,7 @@ def ship(checkpoint: str, name: str, data: str, about: Path) -> None:
         dtype=torch.float16,
     )
     evaluation = evaluate(load(folder), open_dataset(data, "val"))
+    remember(folder, evaluation, open_dataset(data, "train"))
     config = loaded.config
     cost = describe(loaded.network, size=224, in_channels=config.in_channels).to_json()
     scores = {
@@ -62,8 +62,9 @@ def ship(checkpoint: str, name: str, data: str, about: Path) -> None:
     write_text(
         folder / "README.md",
         f"---\nlibrary_name: deconvnet\npipeline_tag: image-segmentation\n---\n# {name}\n\n"
-        f"{config.model}, width {config.options['width']:g}, {scores['parameters'] / 1e6:.2f} M "
-        f"parameters, {len(config.classes)} classes: {', '.join(config.classes.names)}.\n\n"
+        f"{config.model}, width {config.options['width']:g}, "
+        f"{scores['parameters'] / 1e6:.2f} M parameters, {len(config.classes)} classes: "
+        f"{', '.join(config.classes.names)}.\n\n"
         f"```\ndeconvnet predict {name} PICTURE --out DIR\n```\n\n"
         f"{about.read_text(encoding='utf-8').strip()}\n\n## Scores\n\n"
         f"By `deconvnet evaluate {name} DATA` with its defaults, in percent, of the shipped "
@@ -74,7 +75,8 @@ def ship(checkpoint: str, name: str, data: str, about: Path) -> None:
 def write_models_page() -> None:
     """Write the table of docs/models.md anew from the scores of every bundled network."""
     rows = [
-        "| network | parameters | multiply-adds at 224 | data | mIoU | boundary F1 | small / medium / large |",
+        "| network | parameters | multiply-adds at 224 | data | mIoU | boundary F1 "
+        "| small / medium / large |",
         "|---|---|---|---|---|---|---|",
     ]
     for file in sorted(BUNDLED.glob("*/scores.json")):

@@ -78,6 +78,7 @@ def _train(recipe, out, resume, environment, kill_at_sync, signal_at_step):
     except KeyboardInterrupt:
         os._exit(130)
     except BaseException:
+        Path(f"{out}.trouble").parent.mkdir(parents=True, exist_ok=True)
         Path(f"{out}.trouble").write_text(traceback.format_exc())
         os._exit(3)
 

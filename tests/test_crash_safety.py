@@ -38,6 +38,9 @@ RECIPE = Recipe(
 SYNCS = 80
 """About as many as a run of it makes."""
 
+KILLS = int(os.environ.get("DECONVNET_KILLS", "50"))
+"""At least so many in the long test."""
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
@@ -93,7 +96,7 @@ def finish(recipe, out):
     assert process.exitcode == 0, trouble(out)
 
 
-@pytest.mark.parametrize("number", [15, 24, 41])
+@pytest.mark.parametrize("number", [24, 41])
 def test_a_run_killed_while_it_writes_goes_on_bit_for_bit(tmp_path, whole, number):
     out = tmp_path / "run"
     process = start(RECIPE, out, kill_at_sync=number)
@@ -117,11 +120,11 @@ def test_a_run_killed_at_random_instants_goes_on_bit_for_bit(tmp_path, whole):
 
 
 @pytest.mark.slow
-def test_fifty_kills_lose_nothing(tmp_path, whole):
+def test_many_kills_lose_nothing(tmp_path, whole):
     chance = random.Random(time.time_ns())
     kills = dict.fromkeys(("while writing", "at a random instant"), 0)
     runs = 0
-    while sum(kills.values()) < 50 or min(kills.values()) < 20:
+    while sum(kills.values()) < KILLS or min(kills.values()) < 0.4 * KILLS:
         out = tmp_path / f"run{runs}"
         for turn in range(5):
             resume, writing = (out / "recipe.yaml").exists(), turn % 2 == 0
@@ -143,7 +146,7 @@ def test_fifty_kills_lose_nothing(tmp_path, whole):
         record(f"Training killed (SIGKILL) {when}", count, result)
 
 
-@pytest.mark.parametrize("number", [7, 20])
+@pytest.mark.parametrize("number", [20])
 def test_a_run_whose_disk_is_full_stops_in_words_and_goes_on_bit_for_bit(
     tmp_path, whole, monkeypatch, number
 ):
@@ -166,18 +169,24 @@ def test_a_run_whose_disk_is_full_stops_in_words_and_goes_on_bit_for_bit(
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A folder of 1 MB, where this user may mount one."""
+    """A folder of 8 MB, where this user may mount one."""
     place = tmp_path / "disk"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)]
     if os.name != "posix" or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small disk needs root, on Linux")
     yield place
     subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.fixture(scope="module")
+def filled():
+    """How much was left on the disks that were filled."""
+    return []
+
+
 @pytest.mark.parametrize("free", [2_000, 100_000])
-def test_a_disk_that_fills_up_damages_nothing(small_disk, whole, monkeypatch, free):
+def test_a_disk_that_fills_up_damages_nothing(small_disk, whole, filled, monkeypatch, free):
     """The checkpoint, or the state, is the first that no longer fits."""
     import deconvnet.training_loop as module
 
@@ -199,6 +208,6 @@ def test_a_disk_that_fills_up_damages_nothing(small_disk, whole, monkeypatch, fr
     filler.unlink()
     train(RECIPE, out=out, resume=True, device="cpu", quiet=True)
     assert_same_run(whole[0], out)
-    record(
-        "Training on a disk (tmpfs) that fills up", 2, "stopped in words, resumed bit for bit"
-    )
+    filled.append(free)
+    result = "stopped in words, resumed bit for bit"
+    record("Training on a disk (tmpfs) that fills up", len(filled), result)

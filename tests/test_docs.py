@@ -1,5 +1,6 @@
 """What the documents show works: Python runs, command lines parse, links lead somewhere."""
 
+import importlib.util
 import re
 import shlex
 import shutil
@@ -166,3 +167,13 @@ def test_the_site_lists_every_page():
     listed = set(re.findall(r"[\w/-]+\.md", str(pages)))
     docs = ROOT / "docs"
     assert listed == {page.relative_to(docs).as_posix() for page in docs.rglob("*.md")}
+
+
+def test_the_reference_says_what_the_docstrings_say():
+    path = ROOT / "scripts" / "draw_reference.py"
+    spec = importlib.util.spec_from_file_location("draw_reference", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.PAGE.read_text(encoding="utf-8") == script.page(), (
+        "a docstring changed; run: python scripts/draw_reference.py --write"
+    )

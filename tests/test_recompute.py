@@ -51,10 +51,11 @@ def test_less_is_kept_for_the_way_back():
             held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
             return tensor
 
-        hooks = [
-            stage.register_forward_pre_hook(lambda _stage, inputs: note(inputs[0]) and None)
-            for stage in itertools.chain(network.encoder, network.decoder)
-        ]
+        def note_input(_stage, inputs):
+            note(inputs[0])
+
+        stages = itertools.chain(network.encoder, network.decoder)
+        hooks = [stage.register_forward_pre_hook(note_input) for stage in stages]
         own = {p.untyped_storage().data_ptr() for p in network.parameters()}
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             network(torch.rand(1, 3, 96, 96)).sum()

@@ -70,6 +70,7 @@ def test_two_processes_learn_what_one_does_from_twice_the_batch(tmp_path, two):
     assert len(load_state(two / "state.pt")["beside"]) == 6
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_one_process_stops_both_and_the_run_goes_on_bit_for_bit(tmp_path, two):
     out = tmp_path / "run"
     assert side_by_side(RECIPE, out, signalled=1, signal_at_step=3) == [130, 130], told(out)

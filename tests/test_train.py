@@ -179,7 +179,8 @@ def test_a_terminal_shows_the_course_of_the_loss_and_a_file_does_not(
     capsys.readouterr()
     train(short, out=tmp_path / "terminal", device="cpu")
     assert [len(course) for course in drawn] == [2, 3]
-    assert any(sign in capsys.readouterr().err for sign in progress.BLOCKS[1:])
+    shown = capsys.readouterr().err
+    assert any(sign in shown for sign in progress.BLOCKS[1:])
 
 
 def test_a_run_is_not_resumed_with_other_settings(tmp_path):
@@ -205,7 +206,7 @@ def test_what_is_wrong_is_found_before_anything_is_written(tmp_path, settings, e
 
 def test_a_loss_that_is_no_number_stops_the_run_in_words(tmp_path):
     recipe = replace(TINY, optimizer="sgd", learning_rate=1e30, clip=None, steps=50)
-    with pytest.raises(DivergedError, match=r"The loss became .* at step \d+, so training"):
+    with pytest.raises(DivergedError, match=r" became .* at step \d+, so training"):
         train(recipe, out=tmp_path / "run", quiet=True, device="cpu")
 
 

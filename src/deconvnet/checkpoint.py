@@ -8,6 +8,7 @@ Only this module calls torch.load, and only with weights_only, so that no file c
 """
 
 import json
+import math
 import pickle
 import re
 from collections.abc import Mapping
@@ -86,18 +87,18 @@ class Config:
                 classes=Classes(
                     tuple(_is(name, str) for name in values["classes"]),
                     tuple(_color(color) for color in values["colors"]),
-                    values.get("background"),
+                    _background(values),
                 ),
                 options=_is(values.get("options", {}), dict),
                 in_channels=_is(values.get("in_channels", 3), int),
-                mean=tuple(float(value) for value in values.get("mean", MEAN)),
-                std=tuple(float(value) for value in values.get("std", STD)),
-                input_scale=float(values.get("input_scale", 1.0)),
+                mean=tuple(_finite(value) for value in values.get("mean", MEAN)),
+                std=tuple(_positive(value) for value in values.get("std", STD)),
+                input_scale=_positive(values.get("input_scale", 1.0)),
                 recipe=_is(values.get("recipe", {}), dict),
                 versions=_is(values.get("versions", {}), dict),
                 familiarity=_familiarity(values.get("familiarity")),
             )
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise CheckpointError(
                 f"{source} is no description of a network of ours ({error!r}); "
                 "give a folder written by `deconvnet train` or `deconvnet convert`."
@@ -177,11 +178,17 @@ def load_checkpoint(where: str | Path) -> Checkpoint:
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{config_file} cannot be read as text: {error}.") from None
     config = Config.from_json(text, str(config_file))
+    weights = read_weights(weights_file)
     try:
+        with torch.device("meta"):  # takes no memory, whatever the description says
+            described = build_network(config)
+        _refuse_misfits(described, weights, str(weights_file))
         network = build_network(config)
-    except (UserError, TypeError, RuntimeError) as error:
+    except CheckpointError:
+        raise
+    except (UserError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise CheckpointError(f"{config_file}: {error}") from None
-    load_weights(network, read_weights(weights_file), str(weights_file))
+    load_weights(network, weights, str(weights_file))
     return Checkpoint(network.eval(), config, str(where))
 
 
@@ -223,12 +230,13 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         values = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
         raise CheckpointError(
-            f"{path} holds more than tensors, so reading it could run code; it is refused. "
+            f"{path} holds more than tensors{f' ({named[1]})' if named else ''}, so reading it could run code; it is refused. "
             "Save only the state dict, best as .safetensors."
         ) from None
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+    except Exception as error:  # the decoder of a damaged file may raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{path} is damaged or no file of weights ({reason}); copy or train it again."
@@ -241,6 +249,17 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
     """Put weights into a network, refusing in words what does not fit.
+
+    Raises:
+        CheckpointError: If a weight is missing, left over, or of another shape.
+    """
+    _refuse_misfits(network, weights, source)
+    network.load_state_dict({name: value.float() if value.is_floating_point() else value
+                             for name, value in weights.items()})  # fmt: skip
+
+
+def _refuse_misfits(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights that are not exactly those of the network.
 
     Raises:
         CheckpointError: If a weight is missing, left over, or of another shape.
@@ -263,8 +282,6 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str)
             f"{source} belongs to another network than its description says "
             f"({'; '.join(problems)}); use the config.json it was saved with."
         )
-    network.load_state_dict({name: value.float() if value.is_floating_point() else value
-                             for name, value in weights.items()})  # fmt: skip
 
 
 def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
@@ -291,7 +308,7 @@ def load_state(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"There is no saved state {path}; start the run without --resume."
         ) from None
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # the decoder of a damaged file may raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{path} is no state of a training run ({reason}); start the run again."
@@ -355,6 +372,29 @@ def _is(value: Any, kind: type) -> Any:
     return value
 
 
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is no finite number")
+    return number
+
+
+def _positive(value: Any) -> float:
+    number = _finite(value)
+    if number <= 0:
+        raise ValueError(f"{value!r} is not above 0")
+    return number
+
+
+def _background(values: Mapping[str, Any]) -> int | None:
+    index = values.get("background")
+    if index is not None and _is(index, int) not in range(len(values["classes"])):
+        raise ValueError(f"the background is class {index!r}, which there is not")
+    return index
+
+
 def _color(value: Any) -> tuple[int, int, int]:
-    red, green, blue = (int(channel) for channel in value)
+    red, green, blue = (_is(channel, int) for channel in value)
+    if not all(0 <= channel <= 255 for channel in (red, green, blue)):
+        raise ValueError(f"{value!r} is no colour: red, green, blue from 0 to 255")
     return red, green, blue

@@ -19,9 +19,27 @@ line prints the message alone and exits with 2; from Python these are ordinary e
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_LONGEST, _KEPT = 2000, 500
+"""Letters of a message, and of its end, which says what to do."""
+
 
 class UserError(Exception):
-    """A mistake the user can mend; the message says how."""
+    """A mistake the user can mend; the message says how.
+
+    Messages quote what stands in files. Whoever wrote these shall neither fill the screen nor
+    steer the terminal, so long messages are shortened and control characters are spelled out.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if len(text) > _LONGEST:
+            text = f"{text[: _LONGEST - _KEPT]} ... {text[-_KEPT:]}"
+        if text.isprintable():
+            return text
+        return "".join(
+            letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1]
+            for letter in text
+        )
 
 
 class ShapeError(UserError, ValueError):

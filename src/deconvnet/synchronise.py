@@ -21,7 +21,7 @@ def synchronise_batch_norm(network: nn.Module) -> None:
     """
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.forward = partial(_normalised, module)
+            module.forward = partial(_normalised, module)  # type: ignore[method-assign]
 
 
 def _normalised(norm: nn.BatchNorm2d, features: Features) -> Features:

@@ -64,8 +64,16 @@ class Job:
         """Whether any process was asked; all get the same answer, at the same step."""
         if self.fabric.world_size == 1:
             return asked
-        flag = torch.tensor(float(asked), device=self.fabric.device)
-        return float(self.fabric.all_reduce(flag, "sum")) > 0
+        return float(self.mean_over_processes(torch.tensor(float(asked)))) > 0
+
+    def mean_over_processes(self, value: Tensor) -> Tensor:
+        """The mean of what every process gives; the value itself where there is one process."""
+        if self.fabric.world_size == 1:
+            return value
+        total: Tensor = self.fabric.all_reduce(
+            value.to(self.fabric.device, copy=True), reduce_op="sum"
+        )
+        return total / self.fabric.world_size
 
     def by_first(self, work: Callable[[], object]) -> None:
         """Let the first process do a piece of work, and the others wait, or fail with it.
@@ -197,8 +205,7 @@ def _fabric(recipe: Recipe, device: str, devices: int) -> Fabric:
         accelerator=device,
         devices=devices,
         num_nodes=nodes,
-        # batch norm's statistics are alike everywhere, so nobody need send them round
-        strategy="auto" if alone else DDPStrategy(broadcast_buffers=False, timeout=PATIENCE),
+        strategy="auto" if alone else DDPStrategy(timeout=PATIENCE),
         precision=recipe.precision,
     )
 

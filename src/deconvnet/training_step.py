@@ -62,7 +62,7 @@ def take_step(
         if math.isfinite(total):
             suspect, suspected = turn, batch
         total += loss.item()
-    total = _mean_over_processes(job, total)
+    total = float(job.mean_over_processes(torch.tensor(total, dtype=torch.float64)))
     if not math.isfinite(total):
         fault = _where_it_began(job, step * recipe.accumulate + suspect, network, suspected)
         raise DivergedError(_stopped(job, f"The loss became {total} at step {step + 1}", fault))
@@ -127,20 +127,9 @@ def _loss(output: Output, truth: list[Tensor], job: Job) -> Tensor:
     return loss
 
 
-def _labelled(job: Job, labels: Tensor) -> Tensor | None:
+def _labelled(job: Job, labels: Tensor) -> Tensor:
     """Labelled pixels of a process on average, so that all pixels weigh the same everywhere."""
-    if job.fabric.world_size == 1:
-        return None
-    counted: Tensor = job.fabric.all_reduce((labels != IGNORED).sum().float(), "mean")
-    return counted
-
-
-def _mean_over_processes(job: Job, value: float) -> float:
-    """The mean; no number for every process if it is none for one."""
-    if job.fabric.world_size == 1:
-        return value
-    shared = torch.tensor(value, dtype=torch.float64, device=job.fabric.device)
-    return float(job.fabric.all_reduce(shared, "mean"))
+    return job.mean_over_processes((labels != IGNORED).sum().float())
 
 
 def _stopped(job: Job, what: str, fault: str) -> str:

@@ -24,6 +24,7 @@ from deconvnet.data.pairs import (
 )
 from deconvnet.data.splits import SPLITS, names_of_split
 from deconvnet.errors import DataError
+from deconvnet.files import is_file
 from deconvnet.labels import CAMVID, IGNORED
 
 LAYOUT = "CamVid (train/ with trainannot/, val/ with valannot/, ...)"
@@ -69,7 +70,7 @@ def open_camvid(folder: Path, split: str = "train") -> PairDataset:
 def _pairs(folder: Path, split: str) -> list[PairFiles] | None:
     """The pairs of a split that is a list or a folder; None if it is neither."""
     listing = folder / f"{split}.txt"
-    if listing.is_file():
+    if is_file(listing):
         return [_listed_pair(folder, listing, line) for line in listed_names(listing)]
     if not (folder / split).is_dir():
         return None

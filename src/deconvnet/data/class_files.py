@@ -12,6 +12,7 @@ from deconvnet.errors import LabelError
 from deconvnet.labels import IGNORED, Classes, Color, normalise_name
 
 _IGNORED_NAMES = ("ignored", "ignore", "void", "unlabelled", "unlabeled")
+_DIGITS = 9  # int() refuses some thousands of them with a ValueError
 _HEADINGS = ("name", "class", "class_name", "label", "classes")
 
 
@@ -55,7 +56,7 @@ def read_classes(folder: Path) -> ClassTable | None:
 def _read_names(path: Path) -> ClassTable:
     """`name` or `name red green blue` a line; `ignored 11` for a number that counts nowhere."""
     lines = [line.split("#")[0].strip() for line in listed_names(path)]
-    values = [int(line.split()[1]) for line in lines if _ignores_a_value(line)]
+    values = [_ignored_value(path, line) for line in lines if _ignores_a_value(line)]
     entries = [
         _entry_of_line(path, line) for line in lines if line and not _ignores_a_value(line)
     ]
@@ -94,7 +95,7 @@ def _read_colors(path: Path) -> ClassTable:
             continue
         if len(words) < 4 or not all(word.isdecimal() for word in words[:3]):
             raise LabelError(f"{path} has the line '{line}'; write `red green blue name`.")
-        entries.append((words[3], _color(path, [int(word) for word in words[:3]])))
+        entries.append((words[3], _color(path, [_whole(word) for word in words[:3]])))
     return _class_table(path, entries)
 
 
@@ -108,7 +109,7 @@ def _read_labelmap(path: Path) -> ClassTable:
         numbers = rest.partition(":")[0].split(",")
         if not name.strip() or not all(number.strip().isdecimal() for number in numbers):
             raise LabelError(f"{path} has the line '{line}'; write `name:red,green,blue::`.")
-        entries.append((name, _color(path, [int(number) for number in numbers])))
+        entries.append((name, _color(path, [_whole(number) for number in numbers])))
     return _class_table(path, entries)
 
 
@@ -129,11 +130,23 @@ def _ignores_a_value(line: str) -> bool:
     return len(words) == 2 and words[0].lower() in _IGNORED_NAMES and words[1].isdecimal()
 
 
+def _ignored_value(path: Path, line: str) -> int:
+    value = _whole(line.split()[1])
+    if value > 255:
+        raise LabelError(f"{path} has the line '{line}'; give a number from 0 to 255.")
+    return value
+
+
+def _whole(word: str) -> int:
+    """A number of a table; those of so many digits are out of every range there is here."""
+    return int(word) if len(word) <= _DIGITS else 10**_DIGITS
+
+
 def _entry_of_line(path: Path, line: str) -> tuple[str, Color | None]:
     words = line.replace(",", " ").split()
     numbers = words[-3:]
     if len(words) > 3 and all(word.isdecimal() for word in numbers):
-        return " ".join(words[:-3]), _color(path, [int(word) for word in numbers])
+        return " ".join(words[:-3]), _color(path, [_whole(word) for word in numbers])
     return " ".join(words), None
 
 

@@ -36,6 +36,9 @@ IMAGE_SUFFIXES = (
 )
 """Files that are taken for pictures when a folder is searched; compare in lower case."""
 
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM")
+"""What Pillow may decode. It reads more, some of it by starting a program (EPS)."""
+
 MAX_PIXELS = 200_000_000
 """Larger pictures are refused before they are decoded; DECONVNET_MAX_PIXELS raises it."""
 
@@ -171,7 +174,7 @@ def _open_unlimited(file: str | Path | io.BytesIO) -> PIL.Image.Image:
     with _PIL_LIMIT, warnings.catch_warnings():
         limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
         try:
-            return PIL.Image.open(file)
+            return PIL.Image.open(file, formats=_FORMATS)
         finally:
             PIL.Image.MAX_IMAGE_PIXELS = limit
 

@@ -1,13 +1,13 @@
 """Reading JSON files of annotations, whatever they hold."""
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from deconvnet.data.outlines import FURTHEST
 from deconvnet.errors import DataError
+from deconvnet.files import is_file
 
 _CONTROL = {chr(code) for code in (*range(32), 127)}
 
@@ -58,7 +58,7 @@ def whole_number(value: object) -> int | None:
     """The value if it is a whole number from 0 to a thousand million, else None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    if not math.isfinite(value) or value != int(value) or not 0 <= value < 10**9:
+    if not 0 <= value < 10**9 or value != int(value):  # NaN is not <= anything
         return None
     return int(value)
 
@@ -95,7 +95,7 @@ def first_there(folders: Sequence[Path], name: str) -> Path:
     last = name.rpartition("/")[2]
     for folder in folders:
         for candidate in dict.fromkeys((name, last)):
-            if (folder / candidate).is_file():
+            if is_file(folder / candidate):
                 return folder / candidate
     return folders[0] / name
 

@@ -9,6 +9,7 @@ from deconvnet.data.mask_files import MaskCoding, read_instances, read_mask
 from deconvnet.data.outlines import Outlines, draw_outlines
 from deconvnet.data.sample import Sample
 from deconvnet.errors import DataError
+from deconvnet.files import is_file
 from deconvnet.labels import Classes
 from deconvnet.shapes import InstanceMap, LabelMap
 
@@ -135,7 +136,7 @@ def refuse_missing(dataset: PairDataset) -> None:
             f"The split {dataset.split} has no picture; add some, or choose another."
         )
     for kind in ("image", "mask"):
-        missing = [pair for pair in dataset.pairs if not getattr(pair, kind).is_file()]
+        missing = [pair for pair in dataset.pairs if not is_file(getattr(pair, kind))]
         if missing:
             first = missing[0]
             what = "picture" if kind == "image" else "mask"

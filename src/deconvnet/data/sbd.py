@@ -13,6 +13,7 @@ from pathlib import Path
 from deconvnet.data.mask_files import MaskCoding
 from deconvnet.data.pairs import PairDataset, PairFiles, listed_names, without_suffix
 from deconvnet.errors import DataError
+from deconvnet.files import is_file
 from deconvnet.labels import VOC
 
 LAYOUT = "SBD (img/, cls/ and inst/ with .mat files, train.txt)"
@@ -34,14 +35,14 @@ def open_sbd(folder: Path, split: str = "train") -> PairDataset:
     """
     root = _root(folder)
     listing = root / f"{split}.txt"
-    if not listing.is_file():
+    if not is_file(listing):
         there = ", ".join(sorted(path.stem for path in root.glob("*.txt")))
         raise DataError(
             f"{root} has no split '{split}': there is no {listing}; its lists are "
             f"{there or 'none'}."
         )
     names = [without_suffix(line.split()[0]) for line in listed_names(listing)]
-    numbered = all((root / "inst" / f"{name}.mat").is_file() for name in names)
+    numbered = all(is_file(root / "inst" / f"{name}.mat") for name in names)
     pairs = tuple(
         PairFiles(
             name,

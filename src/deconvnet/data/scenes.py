@@ -41,6 +41,8 @@ SPLITS = ("train", "val", "test")
 DEFAULT_COUNTS = {"train": 10_000, "val": 200, "test": 200}
 """Pictures of a split if no count is given; there is no end to them, and none is stored."""
 
+MOST_PICTURES, MOST_OBJECTS = 10_000_000, 1000
+
 
 @dataclass(frozen=True)
 class Scenes:
@@ -82,6 +84,11 @@ class Scenes:
                 f"Drawn pictures with count={self.count}, seed={self.seed} and "
                 f"max_objects={self.max_objects}: the first two must not be negative, the last "
                 "must be at least 1."
+            )
+        if self.count > MOST_PICTURES or self.max_objects > MOST_OBJECTS:
+            raise DataError(
+                f"Drawn pictures with count={self.count:,} and max_objects="
+                f"{self.max_objects:,}: give at most {MOST_PICTURES:,} and {MOST_OBJECTS:,}."
             )
         if not (16 <= height <= 8192 and 16 <= width <= 8192):
             raise DataError(

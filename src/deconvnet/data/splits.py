@@ -7,6 +7,7 @@ from pathlib import Path
 
 from deconvnet.data.pairs import listed_names, without_suffix
 from deconvnet.errors import DataError
+from deconvnet.files import is_file
 
 SPLITS = ("train", "val", "test")
 
@@ -34,7 +35,7 @@ def names_of_split(folder: Path, split: str, names: Iterable[str]) -> list[str]:
         DataError: If there are lists or folders but not this one, or a name occurs twice.
     """
     listing = folder / f"{split}.txt"
-    if listing.is_file():
+    if is_file(listing):
         listed = [
             without_suffix(line.removeprefix("images/").removeprefix("./"))
             for line in listed_names(listing)

@@ -17,6 +17,7 @@ from deconvnet.data.pairs import (
 )
 from deconvnet.data.splits import names_of_split
 from deconvnet.errors import DataError
+from deconvnet.files import is_file
 from deconvnet.labels import VOC
 
 LAYOUT = "PASCAL VOC (JPEGImages/, SegmentationClass/, ImageSets/Segmentation/)"
@@ -42,7 +43,7 @@ def open_voc(folder: Path, split: str = "train") -> PairDataset:
     root = _root(folder)
     names = _names(root, split)
     objects = root / "SegmentationObject"
-    numbered = objects.is_dir() and all((objects / f"{name}.png").is_file() for name in names)
+    numbered = objects.is_dir() and all(is_file(objects / f"{name}.png") for name in names)
     pairs = tuple(
         PairFiles(
             name,
@@ -64,7 +65,7 @@ def _names(root: Path, split: str) -> list[str]:
     there = sorted(path.stem for path in lists.glob("*.txt"))
     if there == [_UNSPLIT] and split != _UNSPLIT:
         return names_of_split(root, split, _listed(lists / f"{_UNSPLIT}.txt"))
-    if not listing.is_file():
+    if not is_file(listing):
         raise DataError(
             f"{root} has no split '{split}': there is no {listing}; "
             f"its lists are {', '.join(there) or 'none'}."
@@ -79,7 +80,7 @@ def _listed(path: Path) -> list[str]:
 def _image(root: Path, name: str) -> Path:
     """The picture; CVAT keeps the suffix it had."""
     places = [root / "JPEGImages" / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES]
-    return next((place for place in places if place.is_file()), places[0])
+    return next((place for place in places if is_file(place)), places[0])
 
 
 def _root(folder: Path) -> Path:
