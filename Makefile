@@ -1,7 +1,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: demo test setup test-all format lint types check docs bench test-browser
+.PHONY: demo test reproduce-small setup test-all format lint types check docs bench test-browser fuzz dist
 
 demo: ## Set everything up, then run the main job on drawn pictures; open demo/index.html
 	@$(PYTHON) scripts/set_up.py core
@@ -35,8 +35,17 @@ types: setup
 
 check: lint types test ## What a change must pass
 
+reproduce-small: setup ## Train a small recipe again and check its score
+	@$(RUN) scripts/reproduce.py recipes/scenes-unet-small.yaml
+
 docs: setup ## The site, in site/
 	@$(RUN) -m mkdocs build --strict --quiet
 
 bench: setup ## Measure this machine; takes minutes
 	@$(RUN) -m deconvnet bench
+
+fuzz: setup ## 100,000 hostile files for the readers; takes many minutes
+	@$(RUN) scripts/fuzz_readers.py
+
+dist: setup ## The wheel, the sdist and their list of ingredients, in dist/
+	@$(RUN) scripts/build_dist.py

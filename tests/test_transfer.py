@@ -58,7 +58,7 @@ def test_a_deconvnet_takes_over_the_decoder_of_a_segnet(tmp_path):
 
 def test_a_checkpoint_of_which_nothing_fits_is_refused(tmp_path):
     saved(tmp_path / "old", "unet", PETS)
-    with pytest.raises(CheckpointError, match="Nothing in .* fits this network"):
+    with pytest.raises(CheckpointError, match=r"Nothing in .* fits this network"):
         start_from(
             str(tmp_path / "old"), build_model("segnet", 3, width=1 / 16), "segnet", FARM
         )

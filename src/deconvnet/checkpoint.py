@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from deconvnet.errors import CheckpointError, MissingExtraError, UserError
 from deconvnet.familiarity import Familiarity
-from deconvnet.files import write_text, written_whole
+from deconvnet.files import is_dir, is_file, write_text, written_whole
 from deconvnet.labels import IGNORED, Classes
 from deconvnet.models import build_model
 
@@ -199,9 +199,9 @@ def find_checkpoint(where: str | Path) -> Path:
         CheckpointError: If nothing is there.
     """
     folder = Path(where)
-    if folder.is_dir():
+    if is_dir(folder):
         return folder
-    if (BUNDLED / str(where) / "config.json").is_file():
+    if is_file(BUNDLED / str(where) / "config.json"):
         return BUNDLED / str(where)
     if re.fullmatch(r"[\w-]+/[\w.-]+", str(where)):
         return _download_from_hub(str(where))
@@ -224,17 +224,18 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         CheckpointError: If the file is missing, damaged, or holds more than tensors.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise CheckpointError(f"There is no file {path}; give a file of weights.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         values = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+)", str(error))
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        named = f" ({found[1]})" if found else ""
         raise CheckpointError(
-            f"{path} holds more than tensors{f' ({named[1]})' if named else ''}, so reading it could run code; it is refused. "
-            "Save only the state dict, best as .safetensors."
+            f"{path} holds more than tensors{named}, so reading it could run code; it is "
+            "refused. Save only the state dict, best as .safetensors."
         ) from None
     except Exception as error:  # the decoder of a damaged file may raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

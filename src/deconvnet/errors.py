@@ -32,14 +32,14 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         text = super().__str__()
+        if not text.isprintable():
+            text = "".join(
+                letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1]
+                for letter in text
+            )
         if len(text) > _LONGEST:
-            text = f"{text[: _LONGEST - _KEPT]} ... {text[-_KEPT:]}"
-        if text.isprintable():
-            return text
-        return "".join(
-            letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1]
-            for letter in text
-        )
+            return f"{text[: _LONGEST - _KEPT]} ... {text[-_KEPT:]}"
+        return text
 
 
 class ShapeError(UserError, ValueError):

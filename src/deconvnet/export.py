@@ -37,7 +37,7 @@ from deconvnet.layers import Switches, Unpooling
 from deconvnet.predict import Predictor
 from deconvnet.predict_files import find_pictures
 from deconvnet.progress import say
-from deconvnet.shapes import Image
+from deconvnet.shapes import Image, UInt8
 from deconvnet.standalone import Standalone
 
 LEAST_AGREEMENT = 0.999
@@ -253,7 +253,7 @@ def _pictures_to_check(check: str | Path | None) -> list[Image]:
     return [_shrunk_to(read_image(file.path), CHECKED_PIXELS) for file in files[::step]]
 
 
-def _shrunk_to(image: Image, pixels: int) -> Image:
+def _shrunk_to(image: Image, pixels: int) -> UInt8[np.ndarray, "shrunk_h shrunk_w 3"]:
     height, width = image.shape[:2]
     factor = (pixels / (height * width)) ** 0.5
     if factor >= 1:

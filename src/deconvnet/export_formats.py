@@ -210,7 +210,7 @@ def as_corners(positions: Tensor, width: int) -> Tensor:
     """Where in its window each maximum was: 0 and 1 above, 2 and 3 below.
 
     >>> as_corners(torch.tensor([0, 3, 6, 9]), width=5).tolist()
-    [0, 3, 3, 2]
+    [0, 1, 3, 2]
     """
     return positions // width % 2 * 2 + positions % width % 2
 

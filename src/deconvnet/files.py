@@ -42,9 +42,19 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file; also for names longer than any file can have."""
+    """Whether there is such a file; no, for names longer than any file can have."""
     try:
         return path.is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
+
+
+def is_dir(path: Path) -> bool:
+    """Whether there is such a folder; no, for names longer than any folder can have."""
+    try:
+        return path.is_dir()
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             return False

@@ -37,7 +37,10 @@ class Finished(NamedTuple):
         """
         values = json.loads(line)
         size, changed = values.pop("stamp")
-        return cls(**values, stamp=(size, changed))
+        found = cls(**values, stamp=(size, changed))
+        if not isinstance(found.name, str) or not isinstance(found.share, dict):
+            raise TypeError(f"{line} is no record of a picture")
+        return found
 
 
 class Journal:
@@ -130,8 +133,10 @@ def _entries(path: Path, settings: Mapping[str, Any]) -> list[str]:
     try:
         head, *lines = path.read_text(encoding="utf-8").splitlines()
         before = json.loads(head)["settings"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []  # nothing that could be gone on with
+    if not isinstance(before, dict):
+        return []
     differing = [
         f"{name} was {before.get(name)!r} and is {settings.get(name)!r}"
         for name in dict.fromkeys([*settings, *before])
@@ -148,6 +153,6 @@ def _entries(path: Path, settings: Mapping[str, Any]) -> list[str]:
 def _is_whole(line: str) -> bool:
     try:
         Finished.from_line(line)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return False
     return True

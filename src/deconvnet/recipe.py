@@ -209,8 +209,8 @@ class Recipe:
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"{path} cannot be read as text: {error}.") from None
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            reason = " ".join(str(error).split())
+        except Exception as error:  # of a damaged file: `!!int ''` is an IndexError, for one
+            reason = " ".join((str(error) or type(error).__name__).split())
             raise RecipeError(f"{path} is not valid YAML: {reason}.") from None
         if not isinstance(settings, dict):
             raise RecipeError(f"{path} holds no settings; write lines such as `model: unet`.")

@@ -42,8 +42,8 @@ class Command(NamedTuple):
 
 def _predict(folder: Path, content: bytes) -> list[str]:
     (folder / "picture.png").write_bytes(content)
-    checkpoint = _checkpoint(folder)
-    return ["predict", str(checkpoint), str(folder / "picture.png"), "--out", str(folder / "out")]
+    places = [_checkpoint(folder), folder / "picture.png", "--out", folder / "out"]
+    return ["predict", *map(str, places)]
 
 
 def _checkpoint(folder: Path, **files: bytes) -> Path:
@@ -86,8 +86,8 @@ def _evaluate(folder: Path, content: bytes) -> list[str]:
 
 def _train(folder: Path, content: bytes) -> list[str]:
     (folder / "recipe.yaml").write_bytes(content)
-    words = ["--steps", "1", "--width", "0.02", "--model", "unet", "--data", "scenes:count=2,size=32"]
-    return ["train", str(folder / "recipe.yaml"), *words, "--dry-run"]
+    settings = "--steps 1 --width 0.02 --model unet --data scenes:count=2,size=32 --dry-run"
+    return ["train", str(folder / "recipe.yaml"), *settings.split()]
 
 
 def _convert(suffix: str) -> Callable[[Path, bytes], list[str]]:
@@ -130,16 +130,19 @@ def try_command(name: str, seed: int, number: int, folder: Path) -> Trouble | No
     began = time.process_time()
     what = where = ""
     code = None
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(printed):
-        with warnings.catch_warnings():
-            warnings.simplefilter("default")
-            try:
-                code = main(words)
-            except SystemExit as ended:
-                code = ended.code
-            except Exception as error:  # noqa: BLE001 - that is the question
-                what = f"{type(error).__name__}: {str(error)[:300]}"
-                where = "".join(traceback.format_tb(error.__traceback__)[-4:])
+    with (
+        contextlib.redirect_stderr(said),
+        contextlib.redirect_stdout(printed),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("default")
+        try:
+            code = main(words)
+        except SystemExit as ended:
+            code = ended.code
+        except Exception as error:  # that is the question
+            what = f"{type(error).__name__}: {str(error)[:300]}"
+            where = "".join(traceback.format_tb(error.__traceback__)[-4:])
     took = time.process_time() - began
     what = what or wrong_with(name, code, said.getvalue())
     if not what and took > MOST_SECONDS:

@@ -5,12 +5,15 @@ and `_verb` runs it.
 """
 
 import argparse
+import errno
 import itertools
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from deconvnet.cli.completion import add_completion
 from deconvnet.cli.data import add_check_data, add_convert, add_download
 from deconvnet.cli.inside import add_describe, add_explain, add_figure
 from deconvnet.cli.measuring import add_bench, add_demo
@@ -34,6 +37,7 @@ COMMANDS = (
     add_download,
     add_bench,
     add_demo,
+    add_completion,
 )
 """Every command, in the order of the help. To add one, add a line."""
 
@@ -52,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = [_with_underscores(word) for word in (sys.argv[1:] if argv is None else argv)]
     try:
         words, settings = _without_settings(words) if words[:1] == ["train"] else (words, [])
-        arguments, rest = _parser().parse_known_args(words)
+        arguments, rest = make_parser().parse_known_args(words)
         if rest:
             arguments.parser.error(f"there is no option or argument '{rest[0]}' here")
         arguments.settings = settings
@@ -66,10 +70,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(
+            f"deconvnet: {str(error.filename)[:60]}... is longer than any name of a file; "
+            "give a shorter one.",
+            file=sys.stderr,
+        )
+        return 2
 
 
 def _run(arguments: argparse.Namespace) -> int:
     run: Callable[[argparse.Namespace], int | None] = arguments.run
+    warnings.filterwarnings("ignore", module="PIL")  # our own error follows, or none is needed
     if getattr(arguments, "threads", None) is not None:
         import torch
 
@@ -79,12 +93,14 @@ def _run(arguments: argparse.Namespace) -> int:
     return run(arguments) or 0
 
 
-def _parser() -> _Parser:
+def make_parser() -> _Parser:
+    """The parser of the whole command line, with every command in it."""
     parser = _Parser(
         prog="deconvnet",
         description="Semantic segmentation with learned deconvolution: train, evaluate, "
         "predict, compare, look inside, ship.",
-        epilog="Each command explains itself: deconvnet COMMAND --help",
+        epilog="Each command explains itself: deconvnet COMMAND --help. "
+        "In the names of options, - and _ are alike.",
     )
     from deconvnet import __version__
 

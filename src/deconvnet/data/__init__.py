@@ -19,6 +19,7 @@ from deconvnet.data.pairs import PairDataset, refuse_missing
 from deconvnet.data.sample import Dataset, Sample
 from deconvnet.data.scenes import is_scenes, open_scenes
 from deconvnet.errors import DataError, did_you_mean
+from deconvnet.files import is_dir
 
 __all__ = ["READERS", "Dataset", "Sample", "open_dataset"]
 
@@ -106,7 +107,7 @@ def recognised(path: str | Path, format: str | None = None) -> str:  # noqa: A00
             that is known.
     """
     place = Path(path)
-    if not place.is_dir():
+    if not is_dir(place):
         raise DataError(
             f"There is no data set {path}; give a folder, or `scenes` for drawn pictures."
         )

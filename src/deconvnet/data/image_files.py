@@ -116,9 +116,10 @@ def opened(
     where = "The picture received" if isinstance(file, bytes) else str(file)
     try:
         with _open_unlimited(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
-            if page:
-                picture.seek(page)
             _refuse_too_large(where, picture.size, max_pixels)
+            if page:  # which decodes those before it
+                picture.seek(page)
+                _refuse_too_large(where, picture.size, max_pixels)
             yield picture
     except FileNotFoundError:
         raise ImageFileError(f"There is no picture {where}; check the path.") from None

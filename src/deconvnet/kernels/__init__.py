@@ -63,7 +63,7 @@ def _compiled(source: Path) -> Path:
     if compiler is None:
         raise FileNotFoundError("no C++ compiler was found")
     version = _output([compiler, "--version"])
-    made_of = [source.read_text(), *FLAGS, compiler, version, _processor()]
+    made_of = [source.read_text(encoding="utf-8"), *FLAGS, compiler, version, _processor()]
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
     library = cache_folder() / f"{source.stem}-{key}.so"
     if not library.exists():

@@ -1,18 +1,20 @@
 """Throw hostile files at every reader, for as long as wanted.
 
-    python scripts/fuzz.py                           100,000 inputs, shared out to all targets
-    python scripts/fuzz.py --count 5000 --seed 7     fewer, and others
-    python scripts/fuzz.py --target pictures --only 17     one again, without catching its error
+    python scripts/fuzz_readers.py                          100,000 inputs, for all targets
+    python scripts/fuzz_readers.py --minutes 5 --seed 7     fewer, and others
+    python scripts/fuzz_readers.py --target pictures --only 17     one, its error not caught
 
 Each target runs in a process of its own, so that a crash of a C library is told apart and the
 rest goes on. Ends with 1 if anything was found. DECONVNET_RECORD=1 records the count.
 """
 
 import argparse
+import math
 import multiprocessing
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,8 +22,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 _START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
-RECORDED = 100_000
-"""Shorter runs are not recorded."""
+TURNS = 5
+"""So that a run which is stopped has tried every target."""
 
 MOST_SHOWN = 20
 """Findings of one target; then it is given up, since they are likely the same."""
@@ -31,30 +33,46 @@ def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--target", help="one, or several with commas; all if not given")
     parser.add_argument("--only", type=int, help="run this input alone")
     arguments = parser.parse_args()
     prepare()
-    from fuzz.targets import TARGETS
-
     if arguments.only is not None:
         run_one(arguments.target, arguments.seed, arguments.only)
         return
-    names = arguments.target.split(",") if arguments.target else list(TARGETS)
-    tried = found = 0
-    for name in names:
-        share = 100 // len(names) if arguments.target else TARGETS[name].share
-        done, troubles = run_target(name, arguments.seed, arguments.count * share // 100)
-        tried, found = tried + done, found + troubles
-        print(f"{name}: {done:,} inputs, {troubles} findings", flush=True)
+    tried, found = run_all(arguments)
     print(f"{tried:,} inputs, {found} findings")
-    if not arguments.target and arguments.count >= RECORDED:
+    if not arguments.target:
         from reliability import record
 
-        result = "no crash, hang, traceback, or run code" if not found else f"{found} findings"
-        record("Hostile files read in process (scripts/fuzz.py)", tried, result)
+        result = "no crash, hang, traceback or run code" if not found else f"{found} findings"
+        record("Hostile files read in process (scripts/fuzz_readers.py)", tried, result)
     sys.exit(1 if found else 0)
+
+
+def run_all(arguments: argparse.Namespace) -> "tuple[int, int]":
+    """Run every target in turns, a part of its share at a time.
+
+    Returns:
+        How many inputs were read, and how many of them did what none may.
+    """
+    from fuzz.targets import TARGETS
+
+    names = arguments.target.split(",") if arguments.target else list(TARGETS)
+    ends = time.monotonic() + 60 * arguments.minutes
+    tried = found = 0
+    for turn in range(TURNS):
+        for name in names:
+            share = 100 / len(names) if arguments.target else TARGETS[name].share
+            count = math.ceil(arguments.count * share / 100)
+            first, last = count * turn // TURNS, count * (turn + 1) // TURNS
+            if time.monotonic() < ends and first < last:
+                done, troubles = run_target(name, arguments.seed, first, last)
+                tried, found = tried + done, found + troubles
+                print(f"{name}: {done:,} inputs, {troubles} findings", flush=True)
+    return tried, found
 
 
 def prepare() -> None:
@@ -78,8 +96,8 @@ def run_one(name: str, seed: int, number: int) -> None:
         print(TARGETS[name].read(Path(folder), content))
 
 
-def run_target(name: str, seed: int, count: int) -> "tuple[int, int]":
-    """Run the inputs of one target, in a new process after each that dies.
+def run_target(name: str, seed: int, first: int, last: int) -> "tuple[int, int]":
+    """Run some inputs of one target, in a new process after each that dies.
 
     Returns:
         How many were read, and how many of them did what none may.
@@ -87,9 +105,9 @@ def run_target(name: str, seed: int, count: int) -> "tuple[int, int]":
     context = multiprocessing.get_context(_START)
     if _START == "forkserver":  # importing torch once, and not for each process
         context.set_forkserver_preload(["fuzz.loop"])
-    at, found = context.Value("q", 0), context.Value("q", 0)
-    while at.value < count and found.value < MOST_SHOWN:
-        process = context.Process(target=_work, args=(name, seed, count, at, found))
+    at, found = context.Value("q", first), context.Value("q", 0)
+    while at.value < last and found.value < MOST_SHOWN:
+        process = context.Process(target=_work, args=(name, seed, last, at, found))
         process.start()
         process.join()
         if process.exitcode:
@@ -98,15 +116,15 @@ def run_target(name: str, seed: int, count: int) -> "tuple[int, int]":
             )
             found.value += 1
             at.value += 1
-    return at.value, found.value
+    return at.value - first, found.value
 
 
-def _work(name, seed, count, at, found) -> None:  # noqa: ANN001 - values shared by processes
+def _work(name, seed, last, at, found) -> None:  # noqa: ANN001 - values shared by processes
     prepare()
     from fuzz.loop import try_one
 
     with tempfile.TemporaryDirectory() as folder:
-        while at.value < count and found.value < MOST_SHOWN:
+        while at.value < last and found.value < MOST_SHOWN:
             trouble = try_one(name, seed, at.value, Path(folder))
             if trouble is not None:
                 found.value += 1

@@ -1,0 +1,175 @@
+"""What the loop has found, each as small as it can be; every one was a traceback or worse."""
+
+import io
+import json
+import struct
+import zlib
+
+import PIL.Image
+import pytest
+import torch
+
+from deconvnet.checkpoint import load_checkpoint, load_state, read_weights, save_checkpoint
+from deconvnet.cli import main
+from deconvnet.data import open_dataset
+from deconvnet.data.class_files import read_classes
+from deconvnet.data.image_files import read_image
+from deconvnet.data.json_files import whole_number
+from deconvnet.errors import (
+    CheckpointError,
+    DataError,
+    ImageFileError,
+    LabelError,
+    RecipeError,
+    UserError,
+)
+from deconvnet.predict_journal import Journal
+from deconvnet.recipe import Recipe
+from fuzz.loop import peak_memory
+from fuzz.targets import draw_list_folders
+from small_networks import predictor
+
+
+def test_an_animation_that_lies_about_its_size_is_refused_before_a_page_is_decoded():
+    frames = [PIL.Image.new("P", (20, 16), index) for index in range(2)]
+    file = io.BytesIO()
+    frames[0].save(file, "PNG", save_all=True, append_images=frames[1:])
+    content = bytearray(file.getvalue())
+    content[16:24] = struct.pack(">II", 24, 2**25)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    before = peak_memory()
+    with pytest.raises(ImageFileError, match="pixels; up to"):
+        read_image(bytes(content), page=1)
+    assert peak_memory() < before + 100
+
+
+def test_postscript_is_no_picture_whose_decoder_is_a_program():
+    content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    with pytest.raises(ImageFileError, match="no picture that can be read"):
+        read_image(content)
+
+
+@pytest.mark.parametrize("number", ["999", "9" * 5000])
+def test_an_ignored_number_is_one_of_eight_bits(number, tmp_path):
+    (tmp_path / "classes.txt").write_text(f"a\nb\nignored {number}\n")
+    with pytest.raises(LabelError, match="give a number from 0 to 255"):
+        read_classes(tmp_path)
+
+
+def test_a_color_of_five_thousand_digits_is_out_of_range(tmp_path):
+    (tmp_path / "classes.txt").write_text(f"a {'9' * 5000} 0 0\nb 0 0 0\n")
+    with pytest.raises(LabelError, match="from 0 to 255"):
+        read_classes(tmp_path)
+
+
+@pytest.mark.parametrize("value", [10**400, float("nan"), float("inf"), -1, 1.5, True, "3"])
+def test_numbers_too_large_for_a_float_are_no_whole_numbers_either(value):
+    assert whole_number(value) is None
+
+
+def test_a_name_longer_than_a_file_can_have_is_a_missing_picture(tmp_path):
+    folder = draw_list_folders(tmp_path)
+    (folder / "train.txt").write_text("x" * 300)
+    with pytest.raises(DataError, match="is missing"):
+        open_dataset(folder)
+    with pytest.raises(DataError, match="There is no data set"):
+        open_dataset("x" * 300)
+    with pytest.raises(CheckpointError, match="There is no checkpoint"):
+        load_checkpoint("x" * 300)
+
+
+def test_a_long_name_on_the_command_line_is_refused_in_a_sentence(tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text("model: unet\n")
+    words = ["train", str(tmp_path / "recipe.yaml"), "--data", "scenes", "--out", "x" * 300]
+    assert main([*words, "--dry-run"]) in (0, 2)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("setting", ["max_objects=1" + "0" * 30, "count=1" + "0" * 30])
+def test_drawn_pictures_have_an_end(setting):
+    with pytest.raises(DataError, match="give at most"):
+        open_dataset(f"scenes:{setting}")
+
+
+@pytest.mark.parametrize("text", ["a: !!int ''", "a: !!timestamp x", "a: !!bool ''"])
+def test_yaml_that_its_own_reader_stumbles_over_is_refused(text, tmp_path):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(RecipeError, match="not valid YAML"):
+        Recipe.from_file(tmp_path / "a.yaml")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    network = predictor("unet", width=1 / 64)
+    return save_checkpoint(tmp_path_factory.mktemp("tiny"), network.network, network.config)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("colors", [[float("inf"), 0, 0]] * 3),
+        ("colors", [[300, 0, 0]] * 3),
+        ("background", 7),
+        ("background", "x"),
+        ("std", [0, 1, 1]),
+        ("mean", [float("nan"), 0, 0]),
+        ("input_scale", -1),
+    ],
+)
+def test_a_config_of_impossible_values_is_refused(key, value, checkpoint, tmp_path):
+    values = json.loads((checkpoint / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(values | {key: value}))
+    (tmp_path / "model.safetensors").write_bytes(
+        (checkpoint / "model.safetensors").read_bytes()
+    )
+    with pytest.raises(CheckpointError, match="is no description of a network"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_config_that_asks_for_gigabytes_is_refused_before_they_are_taken(
+    checkpoint, tmp_path
+):
+    values = json.loads((checkpoint / "config.json").read_text())
+    values["options"] = {"width": 16}  # 8 GB of weights
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    (tmp_path / "model.safetensors").write_bytes(
+        (checkpoint / "model.safetensors").read_bytes()
+    )
+    before = peak_memory()
+    with pytest.raises(CheckpointError, match="another network"):
+        load_checkpoint(tmp_path)
+    assert peak_memory() < before + 200
+
+
+def test_a_cut_pickle_of_any_kind_is_refused(tmp_path):
+    file = io.BytesIO()
+    torch.save({"a": torch.ones(2)}, file, _use_new_zipfile_serialization=False)
+    content = file.getvalue()
+    for length in range(0, len(content), 7):
+        (tmp_path / "a.pth").write_bytes(content[:length])
+        for read in (read_weights, load_state):
+            with pytest.raises(CheckpointError):
+                read(tmp_path / "a.pth")
+
+
+def test_a_malicious_pickle_is_refused_by_the_name_of_what_it_calls(tmp_path):
+    (tmp_path / "a.pth").write_bytes(b"cposix\nsystem\n(S'exit'\ntR.")
+    with pytest.raises(CheckpointError, match=r"more than tensors \(posix\.system\)"):
+        read_weights(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    "line", ['{"settings": []}', '{"settings": {}}\n{"name": [], "stamp": [1, 2], "share": {}}']
+)
+def test_a_journal_with_lists_for_names_holds_nothing_that_is_finished(line, tmp_path):
+    (tmp_path / "finished.jsonl").write_text(line + "\n")
+    with Journal(tmp_path / "finished.jsonl", {}, resume=True) as journal:
+        assert len(journal) == 0
+
+
+def test_messages_neither_fill_the_screen_nor_steer_the_terminal():
+    assert str(UserError("a \x1b[2J b")) == "a \\x1b[2J b"
+    assert str(UserError("한국어, naïve × 2")) == "한국어, naïve × 2"
+    long = str(UserError("x" * 10_000 + "; do this."))
+    assert len(long) < 2100
+    assert long.endswith("; do this.")
