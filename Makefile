@@ -38,8 +38,9 @@ check: lint types test ## What a change must pass
 reproduce-small: setup ## Train a small recipe again and check its score
 	@$(RUN) scripts/reproduce.py recipes/scenes-unet-small.yaml
 
-docs: setup ## The site, in site/
+docs: setup ## The site, in site/, and the examples as notebooks in site/notebooks/
 	@$(RUN) -m mkdocs build --strict --quiet
+	@$(RUN) scripts/draw_notebooks.py site/notebooks
 
 bench: setup ## Measure this machine; takes minutes
 	@$(RUN) -m deconvnet bench

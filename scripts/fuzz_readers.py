@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 _START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
-TURNS = 5
+TURNS = 50
 """So that a run which is stopped has tried every target."""
 
 MOST_SHOWN = 20

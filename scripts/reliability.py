@@ -16,35 +16,42 @@ COUNTS, PAGE = ROOT / "docs" / "reliability.json", ROOT / "docs" / "reliability.
 
 HEAD = """# Reliability
 
-What is promised, and how it was tried. This page is made by `scripts/reliability.py`; the counts at
-its end were written by the tests themselves (`docs/reliability.json`), none is typed.
+What is promised, and how it was tried. This page is made by `scripts/reliability.py`; the
+counts at its end were written by the tests themselves (`docs/reliability.json`), none is
+typed.
 
 ## Files that others made
 
-A damaged or hostile file is refused in a sentence that names it, with exit code 2 on the command line;
-there is no traceback, no hang, and nothing in it is run. That holds for pictures, masks, tables of
-classes, lists, recipes, COCO's and Labelme's JSON, checkpoints, `.caffemodel`, `.pth`, archives and the
-journals of predictions.
+A damaged or hostile file is refused in a sentence that names it, with exit code 2 on the
+command line; there is no traceback, no hang, and nothing in it is run. That holds for
+pictures, masks, tables of classes, lists, recipes, COCO's and Labelme's JSON, checkpoints,
+`.caffemodel`, `.pth`, archives and the journals of predictions.
 
-- Tried with valid files of every kind that were changed at random (bytes, values of JSON, lines, PNG chunks
-  and ZIP members with right checksums), and with mean ones: headers that lie, decompression bombs, 1 x 30,000
-  pixels, pickles that call something, YAML whose anchors multiply (`tests/fuzz`, `make fuzz`).
-- An input fails if anything but a `UserError` comes out, if it takes more than 5 s of processor time, if the
-  process outgrows 1,500 MiB (with pictures limited to 4 million pixels), if the process dies, or if code ran.
-- Pictures over 200 million pixels are refused by their header, before a page is decoded. Only JPEG, PNG, TIFF,
-  WebP, BMP, GIF and PPM are decoded; no decoder starts a program.
+- Tried with valid files of every kind that were changed at random (bytes, values of JSON,
+  lines, PNG chunks and ZIP members with right checksums), and with mean ones: headers that
+  lie, decompression bombs, 1 x 30,000 pixels, pickles that call something, YAML whose anchors
+  multiply (`tests/fuzz`, `make fuzz`).
+- An input fails if anything but a `UserError` comes out, if it takes more than 5 s of
+  processor time, if the process outgrows 1,500 MiB (with pictures limited to 4 million
+  pixels), if the process dies, or if code ran.
+- Pictures over 200 million pixels are refused by their header, before a page is decoded. Only
+  JPEG, PNG, TIFF, WebP, BMP, GIF and PPM are decoded; no decoder starts a program.
 - A network is compared with its weights before memory is taken for it.
-- Not promised: silence of the C libraries. libtiff writes a line of its own to stderr about a damaged TIFF.
+- Not promised: silence of the C libraries. libtiff writes a line of its own to stderr about a
+  damaged TIFF.
 
 ## What is shipped
 
-- `constraints.txt` pins every package to one version ([why without hashes](decisions/0018-pins-without-hashes.md)).
-- `make dist` builds wheel and sdist and lists the ingredients (CycloneDX). The long tests build both, look
-  at what is in them, install the wheel into an empty environment, and predict a picture outside the repository.
-- At a release: `pip-audit -r constraints.txt --no-deps`. It needs the network and has not been run yet.
-- Python 3.11 on Linux is tested in full. For 3.12 and 3.13 there was no torch to test with: every file compiles
-  under both without a warning. macOS and Windows are untested; what they lack (`resource`,
-  `/proc`, the folder's fsync) is asked for before it is used.
+- `constraints.txt` pins every package to one version ([why without
+  hashes](decisions/0018-pins-without-hashes.md)).
+- `make dist` builds wheel and sdist and lists the ingredients (CycloneDX). The long tests
+  build both, look at what is in them, install the wheel into an empty environment, and
+  predict a picture outside the repository.
+- At a release: `pip-audit -r constraints.txt --no-deps`. It needs the network and has not
+  been run yet.
+- Python 3.11 on Linux is tested in full. For 3.12 and 3.13 there was no torch to test with:
+  every file compiles under both without a warning. macOS and Windows are untested; what they
+  lack (`resource`, `/proc`, the folder's fsync) is asked for before it is used.
 
 ## Counts
 

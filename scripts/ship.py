@@ -1,6 +1,6 @@
 """Put a trained network among those that come with the package: float16, scored, with a card.
 
-    python scripts/ship.py RUN/best unet-camvid DATA --about scripts/cards/camvid.md
+    python scripts/ship.py RUN/best unet-em DATA --about CARD.md TERMS.md
 
 The scores are those of the float16 weights, as `deconvnet evaluate NAME DATA --json` gives
 them; they are kept in scores.json, from which docs/models.md is written anew.
@@ -30,14 +30,14 @@ def main() -> None:
     parser.add_argument("checkpoint", nargs="?", help="folder of the trained network")
     parser.add_argument("name", nargs="?", help="its name in the package")
     parser.add_argument("data", nargs="?", help="data set whose val it is scored on")
-    parser.add_argument("--about", type=Path, help="Markdown about data, use and limits")
+    parser.add_argument("--about", type=Path, nargs="+", help="Markdown: training, data, use")
     arguments = parser.parse_args()
     if arguments.checkpoint:
         ship(arguments.checkpoint, arguments.name, arguments.data, arguments.about)
     write_models_page()
 
 
-def ship(checkpoint: str, name: str, data: str, about: Path) -> None:
+def ship(checkpoint: str, name: str, data: str, about: list[Path]) -> None:
     """Store the weights in float16, score what was stored, and write its card."""
     loaded = load_checkpoint(checkpoint)
     recipe = {**loaded.config.recipe, "data": Path(data).name, "start_from": None}
@@ -59,6 +59,7 @@ def ship(checkpoint: str, name: str, data: str, about: Path) -> None:
         "multiply_adds_224": cost["multiply_adds"],
     }
     write_text(folder / "scores.json", json.dumps(scores, indent=2) + "\n")
+    told = "\n\n".join(file.read_text(encoding="utf-8").strip() for file in about)
     write_text(
         folder / "README.md",
         f"---\nlibrary_name: deconvnet\npipeline_tag: image-segmentation\n---\n# {name}\n\n"
@@ -66,7 +67,7 @@ def ship(checkpoint: str, name: str, data: str, about: Path) -> None:
         f"{scores['parameters'] / 1e6:.2f} M parameters, {len(config.classes)} classes: "
         f"{', '.join(config.classes.names)}.\n\n"
         f"```\ndeconvnet predict {name} PICTURE --out DIR\n```\n\n"
-        f"{about.read_text(encoding='utf-8').strip()}\n\n## Scores\n\n"
+        f"{told}\n\n## Scores\n\n"
         f"By `deconvnet evaluate {name} DATA` with its defaults, in percent, of the shipped "
         f"float16 weights:\n\n```\n{evaluation.to_text()}\n```\n",
     )

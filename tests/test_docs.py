@@ -19,7 +19,7 @@ from deconvnet.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-LANGUAGES = {"python", "console", "sh", "yaml", "text", "bibtex", "json"}
+LANGUAGES = {"python", "pycon", "console", "sh", "yaml", "text", "bibtex", "json"}
 
 documents = pytest.mark.parametrize(
     "path", DOCUMENTS, ids=[str(path.relative_to(ROOT)) for path in DOCUMENTS]
@@ -164,7 +164,7 @@ def test_the_table_of_networks_gives_their_true_sizes():
 
 def test_the_site_lists_every_page():
     pages = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
-    listed = set(re.findall(r"[\w/-]+\.md", str(pages)))
+    listed = set(re.findall(r"[\w/.-]+\.md", str(pages)))
     docs = ROOT / "docs"
     assert listed == {page.relative_to(docs).as_posix() for page in docs.rglob("*.md")}
 

@@ -1,6 +1,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from deconvnet.errors import OutputError
@@ -75,3 +76,14 @@ def test_data_is_synced_before_the_rename_and_every_new_folder_after_it(tmp_path
         assert sorted(done[:2]) == sorted(["run", tmp_path.name.split(".")[0]])
         assert done[3:] == ["rename", "best"]
     assert len(done) == 5
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps no such modes")
+def test_others_may_read_what_they_may_read_by_the_umask(tmp_path):
+    from safetensors.numpy import save_file
+
+    with written_whole(tmp_path / "weights.safetensors") as temporary:
+        save_file({"a": np.zeros(3)}, temporary)
+    write_text(tmp_path / "text", "as other files")
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1

@@ -26,7 +26,10 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial{path.suffix}")
     try:
         _make_folder(path.parent)
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(mode)  # writers that make the file anew may let nobody else read it
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

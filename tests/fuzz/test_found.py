@@ -5,16 +5,20 @@ import json
 import struct
 import zlib
 
+import numpy as np
 import PIL.Image
 import pytest
 import torch
+from scipy.io import savemat
 
 from deconvnet.checkpoint import load_checkpoint, load_state, read_weights, save_checkpoint
 from deconvnet.cli import main
 from deconvnet.data import open_dataset
 from deconvnet.data.class_files import read_classes
+from deconvnet.data.class_statistics import ClassStatistics, median_frequency_weights
 from deconvnet.data.image_files import read_image
 from deconvnet.data.json_files import whole_number
+from deconvnet.data.mask_files import MaskCoding, read_mask
 from deconvnet.errors import (
     CheckpointError,
     DataError,
@@ -47,6 +51,17 @@ def test_postscript_is_no_picture_whose_decoder_is_a_program():
     content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
     with pytest.raises(ImageFileError, match="no picture that can be read"):
         read_image(content)
+
+
+def test_a_matlab_mask_whose_packed_end_is_damaged_does_not_kill_the_process(tmp_path):
+    labels = np.arange(2000, dtype=np.uint8).reshape(40, 50) % 21
+    savemat(tmp_path / "a.mat", {"GTcls": {"Segmentation": labels}}, do_compression=True)
+    assert read_mask(tmp_path / "a.mat", MaskCoding(21)).tolist() == labels.tolist()
+    content = (tmp_path / "a.mat").read_bytes()
+    for damage in (content[:-11] + bytes(11), content[:-11], b"MATLAB 4" + content):
+        (tmp_path / "a.mat").write_bytes(damage)
+        with pytest.raises(ImageFileError, match="is no mask of SBD"):
+            read_mask(tmp_path / "a.mat", MaskCoding(21))
 
 
 @pytest.mark.parametrize("number", ["999", "9" * 5000])
@@ -83,6 +98,12 @@ def test_a_long_name_on_the_command_line_is_refused_in_a_sentence(tmp_path, caps
     words = ["train", str(tmp_path / "recipe.yaml"), "--data", "scenes", "--out", "x" * 300]
     assert main([*words, "--dry-run"]) in (0, 2)
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("error")
+def test_classes_that_no_picture_shows_weigh_one_and_warn_of_nothing():
+    statistics = ClassStatistics(*[np.zeros(3, np.int64)] * 3, 0)
+    assert median_frequency_weights(statistics).tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("setting", ["max_objects=1" + "0" * 30, "count=1" + "0" * 30])

@@ -41,6 +41,7 @@ def bench_crf(settings: Settings) -> list[Table]:
             f"Dense CRF: ms for {settings.size} x {settings.size} pixels, 21 classes",
             ("by", "median", "low", "high", "argmax %"),
             rows,
+            kind="crf",
         )
     ]
 

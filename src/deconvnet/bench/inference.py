@@ -65,6 +65,7 @@ def bench_inference(settings: Settings) -> list[Table]:
                     *left_out,
                 ]
             ),
+            kind="inference",
         )
     ]
 

@@ -11,7 +11,7 @@ from deconvnet.bench.pipeline import PARTS
 from deconvnet.bench.report import Report, Table
 from deconvnet.errors import RecipeError
 from deconvnet.figures import style
-from deconvnet.figures.style import BLUE, GREEN, INK, ORANGE, RULE, SKY, SOFT
+from deconvnet.figures.style import BLUE, GREEN, INK, ORANGE, RULE, SKY, SOFT, Number
 
 DRAWN = ("inference", "pipeline")
 """What a plot can be made of."""
@@ -35,6 +35,9 @@ ROOM = 1.3
 
 Line = Mapping[str, Any]
 """A row of a table, by column."""
+
+Panel = tuple[str, list[Line]]
+"""Its title and the lines it shows."""
 
 
 def check_plot(what: str, path: str | Path) -> None:
@@ -69,7 +72,7 @@ def plot(report: Report, path: str | Path) -> None:
     sheet = style.board(
         titles[0].partition(":")[0] if len(titles) == 1 else "Time a picture",
         f"{machine['processor']}, threads {machine['threads']}, load {machine['load']}, "
-        f"torch {machine.get('torch', '')}. " + "Shorter is faster; lines span the rounds.",
+        f"torch {machine.get('torch', '')}. Shorter is faster; lines span the rounds.",
         height=height,
     )
     top = HEAD
@@ -77,16 +80,8 @@ def plot(report: Report, path: str | Path) -> None:
         wide = (style.WIDTH - 2 * style.MARGIN) / len(shelf)
         for index, (title, lines) in enumerate(shelf):
             left = style.MARGIN + index * wide + LABELS
-            size = BAR * len(lines)
-            place = (left, height - top - size, wide - LABELS - 0.2, size)
-            axes = sheet.figure.add_axes(
-                (
-                    place[0] / style.WIDTH,
-                    place[1] / height,
-                    place[2] / style.WIDTH,
-                    place[3] / height,
-                )
-            )
+            size = wide - LABELS - 0.2, BAR * len(lines)
+            axes = _axes(sheet, left, top, size)
             (_stack_parts if "allocator" in lines[0] else _draw_batches)(axes, lines)
             _dress(axes, title, [_name(line) for line in lines])
         top += tall + GAP
@@ -94,29 +89,40 @@ def plot(report: Report, path: str | Path) -> None:
     style.save(sheet.figure, path)
 
 
-def _shelves(tables: tuple[Table, ...]) -> list[list[tuple[str, list[Line]]]]:
-    """Panels in rows of two, the pipeline's alone; each has a title and the lines it shows."""
-    panels, wide = [], []
+def _shelves(tables: tuple[Table, ...]) -> list[list[Panel]]:
+    """Panels in rows of two, the pipeline's alone."""
+    panels: list[Panel] = []
+    wide: list[list[Panel]] = []
     for table in tables:
-        lines = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+        lines: list[Line] = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
         if table.kind == "inference":
             for name in dict.fromkeys(line["network"] for line in lines):
                 shown = [line for line in lines if line["network"] == name]
-                panels.append((f"{name}, ms a picture", shown))
+                panels.append((f"{name}, ms", shown))
         elif table.kind == "pipeline":
-            wide.append([("the whole system, seconds a picture", lines)])
+            wide.append([("the whole system, seconds", lines)])
     return [panels[index : index + 2] for index in range(0, len(panels), 2)] + wide
 
 
+def _axes(sheet: style.Board, left: float, top: float, size: tuple[float, float]) -> Axes:
+    """Room for a panel on the sheet, all in inches."""
+    width, height = size
+    tall = sheet.figure.get_figheight()
+    place = (left, tall - top - height, width, height)
+    unit = (style.WIDTH, tall, style.WIDTH, tall)
+    x, y, w, h = (length / whole for length, whole in zip(place, unit, strict=True))
+    return sheet.figure.add_axes((x, y, w, h))
+
+
 def _draw_batches(axes: Axes, lines: list[Line]) -> None:
-    longest = max(line[f"{high}"] for line in lines for high in ("high", "high 8"))
+    longest = max(line[high] for line in lines for high in ("high", "high 8"))
     for place, line in enumerate(lines):
         for (column, (_, color)), low, high, shift in zip(
             BATCHES.items(), ("low", "low 8"), ("high", "high 8"), (-0.19, 0.19), strict=True
         ):
             axes.barh(place + shift, line[column], 0.36, color=color)
             _span(axes, place + shift, line[low], line[high])
-            _write(axes, max(line[column], line[high]), place + shift, f"{line[column]:.3g}")
+            _write(axes, max(line[column], line[high]), place + shift, _short(line[column]))
     axes.set_xlim(0, ROOM * longest)
     _explain(axes, dict(BATCHES.values()))
 
@@ -128,18 +134,27 @@ def _stack_parts(axes: Axes, lines: list[Line]) -> None:
             axes.barh(place, line[part], 0.62, left=start, color=color)
             start += line[part]
         _span(axes, place, line["low"], line["high"])
-        words = f"{line['seconds']:.3g} s, {line['peak MB'] / 1000:.2f} GB"
+        words = f"{_short(line['seconds'])} s, {line['peak MB'] / 1000:.2f} GB"
         _write(axes, max(start, line["high"]), place, words)
     axes.set_xlim(0, ROOM * max(line["high"] for line in lines))
     _explain(axes, PART_COLORS)
 
 
-def _span(axes: Axes, place: float | int, low: float, high: float) -> None:
+def _short(number: Number) -> str:
+    """Three digits, or all of those before the point.
+
+    >>> _short(1234.5), _short(12.345)
+    ('1234', '12.3')
+    """
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _span(axes: Axes, place: Number, low: Number, high: Number) -> None:
     """A line over the rounds, from the quickest to the slowest."""
     axes.plot([low, high], [place, place], color=INK, linewidth=1.4, solid_capstyle="butt")
 
 
-def _write(axes: Axes, beyond: float, place: float | int, words: str) -> None:
+def _write(axes: Axes, beyond: Number, place: Number, words: str) -> None:
     axes.annotate(
         words, (beyond, place), (4, 0), textcoords="offset points", va="center_baseline",
         fontsize=style.SMALL - 1.5, color=INK, fontfamily=style.FAMILY,

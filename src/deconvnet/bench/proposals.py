@@ -64,5 +64,6 @@ def bench_proposals(settings: Settings) -> list[Table]:
             "\n".join(
                 ["Recall: share of the objects' boxes met with an IoU of 0.5.", *left_out]
             ),
+            kind="proposals",
         )
     ]

@@ -25,4 +25,4 @@ def bench_startup(_: Settings) -> list[Table]:
         for name, words in commands.items()
     }
     rows = tuple((name, *found.milliseconds()) for name, found in interleaved(calls).items())
-    return [Table("Start-up: ms", ("of", "median", "low", "high"), rows)]
+    return [Table("Start-up: ms", ("of", "median", "low", "high"), rows, kind="startup")]

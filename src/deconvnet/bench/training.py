@@ -58,6 +58,7 @@ def bench_training(settings: Settings) -> list[Table]:
             tuple(rows),
             "Naive: the C library's own allocator, torch's own memory format. Native: ours, by "
             "the engine of that name.",
+            kind="training",
         )
     ]
 
@@ -128,5 +129,6 @@ def bench_loading(settings: Settings) -> list[Table]:
                 ),
             ),
             f"Train: {name} of width {settings.width:g}. `workers` hides loading.",
+            kind="loading",
         )
     ]

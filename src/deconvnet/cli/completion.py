@@ -25,7 +25,8 @@ FORMATS = (
 )
 DATA_SETS = ("voc2012", "sbd", "camvid", "camvid32", "isbi2012", "vgg16", "vgg16-bn")
 MEASURED = (
-    *("machine", "inference", "training", "loading", "startup", "proposals", "crf", "all"),
+    *("machine", "inference", "training", "loading", "pipeline", "startup"),
+    *("proposals", "crf", "all"),
 )
 UNPOOLINGS = ("switches", "nails", "nearest", "average", "bilinear", "subpixel", "transposed")
 

@@ -23,8 +23,8 @@ def add_describe(command: Command) -> None:
     describe.add_argument(
         "network", metavar="MODEL|CHECKPOINT", help=f"a model or {CHECKPOINT}"
     )
-    describe.add_argument("--num_classes", type=int, default=21)
-    describe.add_argument("--in_channels", type=int, default=3)
+    describe.add_argument("--num_classes", type=int, default=21, help="of a model (21)")
+    describe.add_argument("--in_channels", type=int, default=3, help="of a model (3)")
     describe.add_argument(
         "--width", type=float, default=1.0, help="scale of every channel count"
     )

@@ -14,7 +14,7 @@ def add_bench(command: Command) -> None:
         nargs="?",
         default="all",
         metavar="WHAT",
-        help="machine, inference, training, loading, startup, proposals, crf or all",
+        help="machine, inference, pipeline, training, loading, pipeline, startup, proposals, crf or all",
     )
     add = bench.add_argument
     add("--networks", metavar="A,B", help="networks to time (default: one of each kind)")
@@ -29,19 +29,43 @@ def add_bench(command: Command) -> None:
         "--data",
         default="scenes",
         metavar="DATA",
-        help="data set with instances, for proposals",
+        help="data set with instances, for proposals; its first picture is the pipeline's",
     )
+    add("--engines", metavar="A,B", help="what runs the pipeline (default: torch,native)")
+    add(
+        "--proposals",
+        type=int,
+        default=50,
+        metavar="N",
+        help="windows of the pipeline (default: 50)",
+    )
+    add("--plot", metavar="FILE", help="draw inference and pipeline: .png, .svg or .pdf")
     add_json(bench)
 
 
 def _bench(arguments: argparse.Namespace) -> None:
-    from deconvnet.bench import NETWORKS, Settings, run
+    from deconvnet.bench import Settings, check_bench, run
 
-    check_writable(arguments.json)
-    networks = tuple(arguments.networks.split(",")) if arguments.networks else NETWORKS
-    settings = Settings(arguments.width, arguments.size, arguments.data, networks)
+    check_writable(arguments.json, arguments.plot)
+    settings = Settings(
+        width=arguments.width,
+        size=arguments.size,
+        data=arguments.data,
+        proposals=arguments.proposals,
+    )
+    if arguments.networks:
+        settings = settings._replace(networks=tuple(arguments.networks.split(",")))
+    if arguments.engines:
+        settings = settings._replace(engines=tuple(arguments.engines.split(",")))
+    check_bench(arguments.what, settings)
+    if arguments.plot:
+        from deconvnet.bench.plot import check_plot, plot
+
+        check_plot(arguments.what, arguments.plot)
     report = run(arguments.what, settings, quiet=arguments.quiet)
     print_result(arguments.json, report.to_json(), report.to_text())
+    if arguments.plot:
+        plot(report, arguments.plot)
 
 
 def add_demo(command: Command) -> None:

@@ -19,19 +19,40 @@ Command = Callable[..., argparse.ArgumentParser]
 def add_prediction_options(parser: argparse.ArgumentParser) -> None:
     """Add what every command takes that segments pictures."""
     add = parser.add_argument
-    add("--proposals", type=int, default=0, metavar="N", help="segment N object proposals")
+    add("--proposals", type=int, default=0, metavar="N", help="segment N object proposals each")
     add("--aggregate", choices=["max", "mean"], default="max", help="how proposals are joined")
-    add("--ensemble", metavar="CHECKPOINT", help="combine with a second network")
-    add("--combine", choices=["mean", "product"], default=None, help="how (default: mean)")
-    add("--crf", action="store_true", help="refine with the dense CRF")
+    add("--ensemble", metavar="CHECKPOINT", help="join with a second network")
+    add("--combine", choices=["mean", "product"], default=None,
+        help="how the two networks are joined (default: mean)")  # fmt: skip
+    add("--crf", action="store_true", help="refine edges with the dense CRF")
     add("--crf_settings", metavar="TEXT", help="its settings, as `ablate --search crf` finds")
-    add("--protocol", choices=["paper", "release"], default="paper", help="where they differ")
+    add(
+        "--protocol",
+        choices=["paper", "release"],
+        default="paper",
+        help="whose way, where paper and release differ",
+    )
     add("--tile", type=int, metavar="N", help="side of the tiles for large pictures")
     add("--tta", action="store_true", help="average over the picture and its mirror image")
-    add("--engine", choices=["torch", "native", "openvino"], default="torch")
-    add("--precision", choices=["fp32", "int8"], default="fp32")
+    add_engine(parser)
     add("--calibrate", metavar="DATA", help="for int8: data set whose training pictures it is "
         "calibrated on (default: that of the network's recipe)")  # fmt: skip
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Add what computes a network, and in which numbers."""
+    parser.add_argument(
+        "--engine",
+        choices=["torch", "native", "openvino"],
+        default="torch",
+        help="what computes the network; native: our kernels for the CPU (default: torch)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=["fp32", "int8"],
+        default="fp32",
+        help="numbers to compute in (default: fp32)",
+    )
 
 
 def prediction_options(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from deconvnet.cli.options import (
     CHECKPOINT,
     Command,
+    add_engine,
     add_prediction_options,
     check_writable,
     load_predictor,
@@ -25,7 +26,7 @@ def add_predict(command: Command) -> None:
         metavar="IMAGE|FOLDER|VIDEO",
         help="what to segment; camera:0 is the first camera",
     )
-    predict.add_argument("--out", required=True, metavar="DIR", help="where masks are written")
+    predict.add_argument("--out", required=True, metavar="DIR", help="folder to write the results into")
     predict.add_argument(
         "--shard", metavar="i/n", help="take every n-th picture, from the i-th"
     )
@@ -45,7 +46,7 @@ def add_predict(command: Command) -> None:
         choices=["entropy", "flips", "dropout"],
         help="write where the network is unsure, and rank the pictures by it in doubt.csv",
     )
-    add("--samples", type=int, default=8, metavar="N", help="of dropout (default: 8)")
+    add("--samples", type=int, default=8, metavar="N", help="passes of --uncertainty dropout (default: 8)")
     add(
         "--annotations",
         choices=["coco", "labelme", "cvat", "geojson"],
@@ -162,8 +163,7 @@ def add_serve(command: Command) -> None:
         "--host", default="127.0.0.1", help="address to listen on (default: this machine alone)"
     )
     add("--token", help="ask for this token; also read from DECONVNET_TOKEN")
-    add("--engine", choices=["torch", "native", "openvino"], default="torch")
-    add("--precision", choices=["fp32", "int8"], default="fp32")
+    add_engine(serve)
     for name, purpose in LIMITS.items():
         default = getattr(Limits(), name)
         text = f"{purpose} (default: {default:,})"
@@ -201,7 +201,7 @@ def add_export(command: Command) -> None:
     )
     export.add_argument("checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
     export.add_argument("--to", required=True, metavar="FORMAT", help="onnx, openvino or torch")
-    export.add_argument("--out", required=True, metavar="DIR", help="where the file is written")
+    export.add_argument("--out", required=True, metavar="DIR", help="folder to write the file into")
     export.add_argument(
         "--check",
         metavar="IMAGE|FOLDER",

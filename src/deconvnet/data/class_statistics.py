@@ -52,5 +52,6 @@ def median_frequency_weights(statistics: ClassStatistics) -> Float32[np.ndarray,
     seen = statistics.pixels > 0
     frequency = statistics.pixels[seen] / statistics.pixels_around[seen]
     weights = np.ones(len(seen), np.float32)
-    weights[seen] = np.median(frequency) / frequency
+    if seen.any():  # else no picture could be read
+        weights[seen] = np.median(frequency) / frequency
     return weights

@@ -5,6 +5,9 @@ MaskCoding says which number or colour stands for which class; what it does not 
 error, not a class.
 """
 
+import io
+import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +23,7 @@ VOID_COLOR: Color = (224, 224, 192)
 """VOC's colour of 255, ignored wherever it occurs in an RGB mask."""
 
 _SHOWN = 12
+_MATLAB_HEADER, _MATLAB_COMPRESSED, _MOST_UNPACKED = 128, 15, 2**28
 _BASE_256 = np.array([1, 256, 65536], np.int32)
 
 
@@ -154,7 +158,7 @@ def _matlab_values(path: Path) -> Integer[np.ndarray, "h w"]:
     from scipy.io import loadmat
 
     try:
-        content = loadmat(path)
+        content = loadmat(io.BytesIO(_unpacked(path.read_bytes())))
         record = content["GTcls" if "GTcls" in content else "GTinst"]
         values = np.asarray(record.ravel()[0]["Segmentation"])
     except FileNotFoundError:
@@ -170,6 +174,29 @@ def _matlab_values(path: Path) -> Integer[np.ndarray, "h w"]:
             "has whole numbers in two dimensions. Replace the file."
         )
     return np.ascontiguousarray(values)
+
+
+def _unpacked(content: bytes) -> bytes:
+    """A MATLAB 5 file with its compressed parts unpacked: scipy dies of some damaged ones.
+
+    Raises:
+        ValueError, zlib.error: If it is of another version, or a part is damaged or too large.
+    """
+    order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
+    if order is None:
+        raise ValueError("no file of MATLAB 5")
+    parts, at = [content[:_MATLAB_HEADER]], _MATLAB_HEADER
+    while at + 8 <= len(content):
+        kind, length = struct.unpack_from(f"{order}II", content, at)
+        part = content[at : at + 8 + length]
+        if kind == _MATLAB_COMPRESSED:
+            packed = zlib.decompressobj()
+            part = packed.decompress(part[8:], _MOST_UNPACKED)
+            if not packed.eof:
+                raise ValueError("a part is cut short, or too large")
+        parts.append(part)
+        at += 8 + length
+    return b"".join(parts)
 
 
 def value_counts(path: str | Path, raw: RawMask) -> Integer[np.ndarray, "256"]:
