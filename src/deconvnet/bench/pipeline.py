@@ -10,7 +10,7 @@ Source: Noh, Hong & Han 2015, sections 4.3 and 4.4.
 import os
 import tempfile
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -205,7 +205,7 @@ def segment(first: Predictor, second: Predictor, picture: Path, proposals: int) 
     with _timed(seconds, "proposals"):
         windows = choose_windows(image, proposals)
     with _timed(seconds, "network"):
-        *_, growth = grow(first, image, windows)
+        growth = deque(grow(first, image, windows), maxlen=1)[0]  # keeps none but the last
     with _timed(seconds, "FCN-8s"):
         whole = second.scores(image)
     with _timed(seconds, "rest"):

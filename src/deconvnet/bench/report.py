@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-Row = tuple[str | float | None, ...]
+Row = tuple[str | int | float | None, ...]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Report:
         return {"machine": dict(self.machine), "tables": tables}
 
 
-def _cell(value: str | float | None) -> str:
+def _cell(value: str | int | float | None) -> str:
     if value is None:
         return "-"
     return value if isinstance(value, str) else f"{value:g}"

@@ -107,7 +107,9 @@ def make_parser() -> _Parser:
     parser.add_argument("--version", action="version", version=f"deconvnet {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     common = _Parser(add_help=False)
-    common.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    common.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or mps (default: auto)"
+    )
     common.add_argument("--threads", type=int, metavar="N", help="CPU threads to use")
     common.add_argument("--seed", type=int, default=None, help="seed of all that is random")
     common.add_argument("--quiet", action="store_true", help="show no progress")

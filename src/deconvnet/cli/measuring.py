@@ -14,7 +14,7 @@ def add_bench(command: Command) -> None:
         nargs="?",
         default="all",
         metavar="WHAT",
-        help="machine, inference, pipeline, training, loading, pipeline, startup, proposals, crf or all",
+        help="machine, inference, pipeline, training, loading, startup, proposals, crf or all",
     )
     add = bench.add_argument
     add("--networks", metavar="A,B", help="networks to time (default: one of each kind)")

@@ -26,7 +26,9 @@ def add_predict(command: Command) -> None:
         metavar="IMAGE|FOLDER|VIDEO",
         help="what to segment; camera:0 is the first camera",
     )
-    predict.add_argument("--out", required=True, metavar="DIR", help="folder to write the results into")
+    predict.add_argument(
+        "--out", required=True, metavar="DIR", help="folder to write the results into"
+    )
     predict.add_argument(
         "--shard", metavar="i/n", help="take every n-th picture, from the i-th"
     )
@@ -46,7 +48,13 @@ def add_predict(command: Command) -> None:
         choices=["entropy", "flips", "dropout"],
         help="write where the network is unsure, and rank the pictures by it in doubt.csv",
     )
-    add("--samples", type=int, default=8, metavar="N", help="passes of --uncertainty dropout (default: 8)")
+    add(
+        "--samples",
+        type=int,
+        default=8,
+        metavar="N",
+        help="passes of --uncertainty dropout (default: 8)",
+    )
     add(
         "--annotations",
         choices=["coco", "labelme", "cvat", "geojson"],
@@ -201,7 +209,9 @@ def add_export(command: Command) -> None:
     )
     export.add_argument("checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
     export.add_argument("--to", required=True, metavar="FORMAT", help="onnx, openvino or torch")
-    export.add_argument("--out", required=True, metavar="DIR", help="folder to write the file into")
+    export.add_argument(
+        "--out", required=True, metavar="DIR", help="folder to write the file into"
+    )
     export.add_argument(
         "--check",
         metavar="IMAGE|FOLDER",
