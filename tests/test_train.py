@@ -161,6 +161,7 @@ def test_tensorboard_shows_the_lines_of_the_log(tmp_path):
     assert [event.step for event in events.Scalars("mean_iou")] == [2]
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_the_course_of_the_loss_and_a_file_does_not(
     tmp_path, monkeypatch, capsys
 ):
@@ -378,6 +379,7 @@ def test_a_stopped_run_of_native_kernels_goes_on_bit_for_bit(tmp_path, monkeypat
     assert_same_weights(weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut"))
 
 
+@pytest.mark.slow
 @needs_kernels
 @pytest.mark.parametrize("threads", [1, 2])
 def test_native_kernels_give_the_same_bytes_twice(tmp_path, threads):

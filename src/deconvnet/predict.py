@@ -549,9 +549,7 @@ def _mirrored(image: Image) -> Image:
     return np.ascontiguousarray(image[:, ::-1])
 
 
-def _rescaled(
-    image: Image, factor: float
-) -> UInt8[np.ndarray, "scaled_h scaled_w 3"]:
+def _rescaled(image: Image, factor: float) -> UInt8[np.ndarray, "scaled_h scaled_w 3"]:
     """By Pillow, columns first; by itself its newer versions take what costs less first."""
     height, width = image.shape[:2]
     scale = as_fraction(factor)

@@ -6,6 +6,7 @@ The docstring under each setting is its help text (`deconvnet train --help`).
 import ast
 import inspect
 import itertools
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -290,9 +291,9 @@ def _from_yaml(name: str, value: Any) -> Any:
         except ValueError:
             return value
     if _is_pair(kind) and isinstance(value, list):
-        return tuple(float(item) if _is_number(item) else item for item in value)
+        return tuple(_float(item) if _is_number(item) else item for item in value)
     if float in options and _is_number(value):
-        return float(value)
+        return _float(value)
     if value is None and typing.get_origin(kind) is Literal and "none" in typing.get_args(kind):
         return "none"
     return value
@@ -344,6 +345,13 @@ def _is_pair(kind: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return math.inf if value > 0 else -math.inf
 
 
 def _number(text: str) -> Any:

@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from deconvnet.kernels.training import native_operations
-from deconvnet.shapes import Features
 
 Passes = tuple[AbstractContextManager[object], AbstractContextManager[object]]
 
@@ -43,10 +42,10 @@ def _stages(network: nn.Module) -> Iterator[nn.Module]:
 
 def _kept_by_input(
     stage: nn.Module,
-    forward: Callable[[Features], Features],
+    forward: Callable[[Tensor], Tensor],
     native: bool,
-    features: Features,
-) -> Features:
+    features: Tensor,
+) -> Tensor:
     def passes() -> Passes:
         return nullcontext(), _again(stage, native=native)
 

@@ -388,7 +388,7 @@ def make_scenes(choose: random.Random) -> bytes:
 
 
 def read_scenes(_folder: Path, content: bytes) -> None:
-    dataset = open_dataset(content.decode("utf-8", "surrogatepass"))
+    dataset = open_dataset(content.decode("utf-8", "surrogateescape"))
     if max(dataset.shape) <= 64:
         _first_of(dataset)
 

@@ -162,6 +162,7 @@ def learning_curve(native, steps=8):
     return losses
 
 
+@pytest.mark.slow
 def test_the_learning_curve_is_that_of_torch():
     ours, by_torch = learning_curve(native=True), learning_curve(native=False)
     assert ours[-1] < 0.8 * ours[0]

@@ -5,9 +5,7 @@ MaskCoding says which number or colour stands for which class; what it does not 
 error, not a class.
 """
 
-import io
 import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from deconvnet.data.image_files import opened
+from deconvnet.data.matlab_files import read_structure_field
 from deconvnet.errors import ImageFileError, LabelError
 from deconvnet.labels import IGNORED, VOC, Color
 from deconvnet.shapes import InstanceMap, Integer, LabelMap, UInt8
@@ -23,7 +22,6 @@ VOID_COLOR: Color = (224, 224, 192)
 """VOC's colour of 255, ignored wherever it occurs in an RGB mask."""
 
 _SHOWN = 12
-_MATLAB_HEADER, _MATLAB_COMPRESSED, _MOST_UNPACKED = 128, 15, 2**28
 _BASE_256 = np.array([1, 256, 65536], np.int32)
 
 
@@ -155,15 +153,11 @@ def _matlab_values(path: Path) -> Integer[np.ndarray, "h w"]:
     Raises:
         ImageFileError: If there is no such file, or it holds no such map.
     """
-    from scipy.io import loadmat
-
     try:
-        content = loadmat(io.BytesIO(_unpacked(path.read_bytes())))
-        record = content["GTcls" if "GTcls" in content else "GTinst"]
-        values = np.asarray(record.ravel()[0]["Segmentation"])
+        values = read_structure_field(path, ("GTcls", "GTinst"), "Segmentation")
     except FileNotFoundError:
         raise ImageFileError(f"There is no mask {path}; check the path.") from None
-    except Exception as error:  # a damaged file may raise anything
+    except (OSError, ValueError, struct.error) as error:
         raise ImageFileError(
             f"{path} is no mask of SBD ({type(error).__name__}: GTcls.Segmentation or "
             "GTinst.Segmentation cannot be read); replace the file."
@@ -174,29 +168,6 @@ def _matlab_values(path: Path) -> Integer[np.ndarray, "h w"]:
             "has whole numbers in two dimensions. Replace the file."
         )
     return np.ascontiguousarray(values)
-
-
-def _unpacked(content: bytes) -> bytes:
-    """A MATLAB 5 file with its compressed parts unpacked: scipy dies of some damaged ones.
-
-    Raises:
-        ValueError, zlib.error: If it is of another version, or a part is damaged or too large.
-    """
-    order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
-    if order is None:
-        raise ValueError("no file of MATLAB 5")
-    parts, at = [content[:_MATLAB_HEADER]], _MATLAB_HEADER
-    while at + 8 <= len(content):
-        kind, length = struct.unpack_from(f"{order}II", content, at)
-        part = content[at : at + 8 + length]
-        if kind == _MATLAB_COMPRESSED:
-            packed = zlib.decompressobj()
-            part = packed.decompress(part[8:], _MOST_UNPACKED)
-            if not packed.eof:
-                raise ValueError("a part is cut short, or too large")
-        parts.append(part)
-        at += 8 + length
-    return b"".join(parts)
 
 
 def value_counts(path: str | Path, raw: RawMask) -> Integer[np.ndarray, "256"]:
