@@ -347,7 +347,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _float(value: float) -> float:
+def _float(value: int | float) -> float:
     try:
         return float(value)
     except OverflowError:  # a whole number of hundreds of digits
