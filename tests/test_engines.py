@@ -239,13 +239,8 @@ def _unchecked_shapes():
 
 
 @pytest.mark.usefixtures("_unchecked_shapes")
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[] if name == "segnet-basic" else pytest.mark.slow)
-        for name in MODELS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
 def test_openvino_answers_as_before_at_any_size(name):
     pytest.importorskip("openvino")
     network = small_network(name)

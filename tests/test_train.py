@@ -95,6 +95,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
     assert logs[0] == logs[1]
 
 
+@pytest.mark.slow
 def test_data_workers_do_not_change_a_byte(tmp_path):
     short, files = replace(TINY, steps=2), []
     for workers in (0, 1, 2):
