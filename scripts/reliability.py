@@ -32,7 +32,7 @@ pictures, masks, tables of classes, lists, recipes, COCO's and Labelme's JSON, c
   lie, decompression bombs, 1 x 30,000 pixels, pickles that call something, YAML whose anchors
   multiply (`tests/fuzz`, `make fuzz`).
 - An input fails if anything but a `UserError` comes out, if it takes more than 5 s of
-  processor time, if the process outgrows 1,500 MiB (with pictures limited to 4 million
+  processor time, if it raises the process's peak by 800 MiB (with pictures limited to 4 million
   pixels), if the process dies, or if code ran.
 - Pictures over 200 million pixels are refused by their header, before a page is decoded. Only
   JPEG, PNG, TIFF, WebP, BMP, GIF and PPM are decoded; no decoder starts a program.

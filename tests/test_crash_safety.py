@@ -107,6 +107,7 @@ def test_a_run_killed_while_it_writes_goes_on_bit_for_bit(tmp_path, whole, numbe
     assert_same_run(whole[0], out)
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_instants_goes_on_bit_for_bit(tmp_path, whole):
     out, chance = tmp_path / "run", random.Random(1)
     for _ in range(2):

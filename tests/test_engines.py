@@ -282,6 +282,7 @@ def test_switches_as_corners_are_the_switches(size, seed):
     assert torch.equal(again, unpool(pooled, switches))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_unchecked_shapes")
 def test_int8_is_near_to_fp32_and_any_size_goes():
     pytest.importorskip("nncf")

@@ -364,6 +364,7 @@ def _no_curve(monkeypatch):
     monkeypatch.setattr(draw, "curve_picture", lambda _, path: Path(path).write_bytes(b"-"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_curve")
 def test_each_stage_goes_on_bit_for_bit(tmp_path, monkeypatch, whole_run):
     """Power cuts before the first state and in the middle of either stage."""

@@ -344,6 +344,7 @@ needs_kernels = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_native_kernels_train_as_torch_does(tmp_path):
     recipe = replace(TINY, width=1 / 8, dropout=0.0, steps=4)
@@ -357,6 +358,7 @@ def test_native_kernels_train_as_torch_does(tmp_path):
     assert curves[0] == pytest.approx(curves[1], rel=0.01)
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_a_stopped_run_of_native_kernels_goes_on_bit_for_bit(tmp_path, monkeypatch):
     recipe = replace(TINY, width=1 / 8, engine="native", steps=3, save_every=1)
