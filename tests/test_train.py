@@ -250,17 +250,37 @@ def test_a_part_to_freeze_that_does_not_exist_is_refused_with_those_that_do(tmp_
         train(recipe, out=tmp_path / "run", quiet=True, device="cpu")
 
 
-def test_classifiers_on_the_stages_train_resume_and_are_not_saved(tmp_path):
-    recipe = TINY.with_settings({"auxiliary": 0.5, "save_every": 2, "ema": 0.0})
-    train(recipe, out=tmp_path / "whole", quiet=True, device="cpu")
+def test_classifiers_on_the_stages_teach_the_network_and_are_not_saved(tmp_path):
+    recipe = TINY.with_settings({"auxiliary": 0.5, "ema": 0.0, "steps": 2})
+    train(recipe, out=tmp_path / "with", quiet=True, device="cpu")
     train(recipe.with_settings({"auxiliary": 0.0}), out=tmp_path / "without", quiet=True)
-    with_them, without = weights_of(tmp_path / "whole"), weights_of(tmp_path / "without")
+    with_them, without = weights_of(tmp_path / "with"), weights_of(tmp_path / "without")
     assert with_them.keys() == without.keys()
     assert any(not torch.equal(with_them[name], without[name]) for name in without)
-    state = load_state(tmp_path / "whole" / "state.pt")
-    assert len(state["beside"]) == 6  # weight and bias of three
-    resumed = train(recipe, out=tmp_path / "whole", resume=True, quiet=True, device="cpu")
-    assert resumed is not None
+
+
+def test_classifiers_on_the_stages_go_on_bit_for_bit(tmp_path, monkeypatch):
+    import deconvnet.training_loop as module
+
+    recipe = TINY.with_settings({"auxiliary": 0.5, "save_every": 2, "steps": 4})
+    train(recipe, out=tmp_path / "whole", quiet=True, device="cpu")
+    real, calls = module.take_step, []
+
+    def power_cut(*arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            raise SystemExit
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "take_step", power_cut)
+        with pytest.raises(SystemExit):
+            train(recipe, out=tmp_path / "cut", quiet=True, device="cpu")
+    train(recipe, out=tmp_path / "cut", resume=True, quiet=True, device="cpu")
+    assert_same_weights(weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut"))
+    beside = [load_state(tmp_path / run / "state.pt")["beside"] for run in ("whole", "cut")]
+    assert len(beside[0]) == 6  # weight and bias of three
+    assert_same_weights(*beside)
 
 
 def test_training_stops_early_when_patience_is_out(tmp_path, monkeypatch):

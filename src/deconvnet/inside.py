@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -51,6 +51,34 @@ class Layer:
         return float(np.count_nonzero(self.values) / self.values.size)
 
 
+@runtime_checkable
+class _Named(Protocol):
+    """What has the name of a layer."""
+
+    @property
+    def name(self) -> str:
+        """As in the paper."""
+
+
+Found = TypeVar("Found", bound=_Named)
+
+
+def named(layers: Sequence[Found], name: str) -> Found:
+    """The one of that name.
+
+    Raises:
+        RecipeError: When there is none; the message lists them, and proposes the nearest.
+    """
+    for layer in layers:
+        if layer.name == name:
+            return layer
+    names = [layer.name for layer in layers]
+    raise RecipeError(
+        f"this network has no layer '{name}'; its layers are {', '.join(names)}."
+        + did_you_mean(name, names)
+    )
+
+
 @dataclass(frozen=True)
 class Inside:
     """A network's pass over one picture, with every layer's maps; `look_inside` makes it."""
@@ -77,14 +105,7 @@ class Inside:
         Raises:
             RecipeError: When the network has none.
         """
-        for layer in self.layers:
-            if layer.name == name:
-                return layer
-        names = [layer.name for layer in self.layers]
-        raise RecipeError(
-            f"this network has no layer '{name}'; its layers are {', '.join(names)}."
-            + did_you_mean(name, names)
-        )
+        return named(self.layers, name)
 
     @property
     def unpools_by_switches(self) -> bool:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from deconvnet.errors import RecipeError, ShapeError, did_you_mean
-from deconvnet.inside import Inside, PoolingMode, recording
+from deconvnet.inside import Inside, PoolingMode, named, recording
 from deconvnet.layers.unpooling import Switches
 
 Rule = Literal["zeiler-fergus", "guided", "gradient"]
@@ -76,14 +76,7 @@ class Trace:
         Raises:
             RecipeError: When the network has none.
         """
-        for traced in self.maps:
-            if traced.name == name:
-                return traced
-        names = [traced.name for traced in self.maps]
-        raise RecipeError(
-            f"this network has no layer '{name}'; its layers are {', '.join(names)}."
-            + did_you_mean(name, names)
-        )
+        return named(self.maps, name)
 
 
 def trace_back(inside: Inside, x: int, y: int) -> Trace:
