@@ -4,9 +4,10 @@
 
 Starts `deconvnet serve` on a free port. Each client asks again as soon as it has its answer:
 two times in three for a segmentation, else for the networks, the page or nonsense; one in
-twenty goes away before the answer. Every mask is compared with what the network gives without
-a server.
-Exits 1 if a mask was wrong, or a 5xx was anything but 503 with Retry-After.
+twenty goes away before the answer. Every mask is compared with the one that `deconvnet predict`
+writes for the same picture.
+Exits 1 if a mask was wrong, or a 5xx was anything but 503 with Retry-After. DECONVNET_RECORD=1
+records a run of ten minutes or more for docs/reliability.md.
 """
 
 import argparse
@@ -19,16 +20,25 @@ import random
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import httpx
 import numpy as np
+import PIL.Image
 
-from deconvnet.data.image_files import palette_picture
+from deconvnet.data.image_files import write_png
 from deconvnet.data.scenes import Scenes
-from deconvnet.predict import Predictor, load
-from deconvnet.web.answers import picture_png, png
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+COMMAND = [sys.executable, "-m", "deconvnet"]
+ONE_THREAD = ["--threads", "1", "--device", "cpu", "--quiet"]
+
+RECORDED_SECONDS = 600
+"""Shorter runs are no ground for a promise."""
 
 
 def main() -> None:
@@ -39,41 +49,70 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
-    command = [sys.executable, "-m", "deconvnet", "serve", asked.checkpoint, "--port", "0"]
-    server = subprocess.Popen(
-        [*command, "--threads", "1", "--device", "cpu", "--quiet"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    pictures, masks = asked_of_the_command_line(asked.checkpoint)
+    command = [*COMMAND, "serve", asked.checkpoint, "--port", "0", *ONE_THREAD]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         line = server.stdout.readline() if server.stdout else ""
         address = re.search(r"http://[^ /]+", line)
         if address is None:
             sys.exit("the server did not start: " + line)
-        load_ = Load(address.group(), server.pid, load(asked.checkpoint, device="cpu"))
-        report = asyncio.run(load_.run(asked.clients, asked.seconds))
+        load = Load(address.group(), server.pid, pictures, masks)
+        report = asyncio.run(load.run(asked.clients, asked.seconds))
     finally:
         server.terminate()
         server.wait(60)
     print(json.dumps(report, indent=2))
     if asked.json:
         asked.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    if asked.seconds >= RECORDED_SECONDS:
+        from reliability import record
+
+        name = f"Requests to a server of {asked.checkpoint}, 1 thread (scripts/load_server.py)"
+        record(name, *in_words(report))
     sys.exit(1 if report["wrong_masks"] or report["bad_5xx"] else 0)
+
+
+def asked_of_the_command_line(checkpoint: str) -> "tuple[list[bytes], list[np.ndarray]]":
+    """Drawn pictures as PNG files, and the label maps that `deconvnet predict` gives them."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, out = Path(scratch, "pictures"), Path(scratch, "out")
+        folder.mkdir()
+        for number, sample in enumerate(Scenes("test", count=4, size=128)):
+            write_png(folder / f"{number}.png", sample.image)
+        predict = [*COMMAND, "predict", checkpoint, str(folder), "--out", str(out)]
+        subprocess.run([*predict, *ONE_THREAD], check=True)
+        files = sorted(folder.iterdir())
+        masks = [np.array(PIL.Image.open(out / f"{file.stem}.mask.png")) for file in files]
+        return [file.read_bytes() for file in files], masks
+
+
+def in_words(report: "dict[str, object]") -> "tuple[int, str]":
+    """How many requests were made, and what came of them."""
+    answers = report["answers"]
+    counts = "; ".join(f"{name}: {count:,}" for name, count in answers.items())
+    first, last = report["memory_mb"]["first"], report["memory_mb"]["last"]
+    rise = report["memory_slope_mb_per_minute_after_first_quarter"]
+    return sum(answers.values()), (
+        f"{report['clients']} clients for {report['seconds'] / 60:g} minutes were answered "
+        f"({counts}); {report['bad_5xx']} answers of 5xx other than 503 with Retry-After; "
+        f"{report['masks_compared']:,} masks compared with the command line's, "
+        f"{report['wrong_masks']} unequal; memory {first:g} MB at first, {last:g} MB at last, "
+        f"{rise:+g} MB a minute after the first quarter"
+    )
 
 
 class Load:
     """Many clients, and what they were answered."""
 
-    def __init__(self, address: str, pid: int, predictor: Predictor) -> None:
-        self.address, self.pid = address, pid
+    def __init__(
+        self, address: str, pid: int, pictures: "list[bytes]", masks: "list[np.ndarray]"
+    ) -> None:
+        self.address, self.pid, self.pictures, self.masks = address, pid, pictures, masks
         self.statuses: collections.Counter[str] = collections.Counter()
-        self.wrong = self.bad = 0
+        self.compared = self.wrong = self.bad = 0
         self.memory: list[tuple[float, float]] = []
         self.times: list[float] = []
-        images = [sample.image for sample in Scenes("test", count=4, size=128)]
-        self.pictures = [picture_png(image) for image in images]
-        segmented = [predictor(image) for image in images]
-        self.masks = [png(palette_picture(one.label_map, one.classes)) for one in segmented]
 
     async def run(self, clients: int, seconds: float) -> dict[str, object]:
         """Ask for so long; gives the report."""
@@ -92,6 +131,7 @@ class Load:
             "seconds": seconds,
             "answers": dict(sorted(self.statuses.items())),
             "bad_5xx": self.bad,
+            "masks_compared": self.compared,
             "wrong_masks": self.wrong,
             "median_seconds_of_200": round(float(np.median(self.times)), 3),
             "memory_mb": {"first": self.memory[0][1], "last": self.memory[-1][1]},
@@ -141,7 +181,9 @@ class Load:
         answer = await client.post("/api/segment", files=files, timeout=patience)
         if answer.status_code == 200:
             self.times.append(time.monotonic() - began)
-            self.wrong += base64.b64decode(answer.json()["mask_png"]) != (self.masks[number])
+            mask = PIL.Image.open(io.BytesIO(base64.b64decode(answer.json()["mask_png"])))
+            self.compared += 1
+            self.wrong += not np.array_equal(np.array(mask), self.masks[number])
         return answer
 
 

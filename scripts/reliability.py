@@ -4,7 +4,8 @@
     python scripts/reliability.py --write    write it
 
 The counts come from the long tests: DECONVNET_RECORD=1 python -m pytest -m slow. A row is
-{"name", "count", "result", "date", "machine"}; tests/reliability.py adds them.
+{"name", "count", "result", "date", "machine"}, and "parts" where it was counted bit by bit;
+tests/reliability.py adds them.
 """
 
 import json
@@ -32,13 +33,15 @@ pictures, masks, tables of classes, lists, recipes, COCO's and Labelme's JSON, c
   lie, decompression bombs, 1 x 30,000 pixels, pickles that call something, YAML whose anchors
   multiply (`tests/fuzz`, `make fuzz`).
 - An input fails if anything but a `UserError` comes out, if it takes more than 5 s of
-  processor time, if it raises the process's peak by 800 MiB (with pictures limited to 4 million
-  pixels), if the process dies, or if code ran.
+  processor time, if it takes 800 MiB more than the process held before it (with pictures
+  limited to 4 million pixels), if the process dies, or if code ran.
 - Pictures over 200 million pixels are refused by their header, before a page is decoded. Only
   JPEG, PNG, TIFF, WebP, BMP, GIF and PPM are decoded; no decoder starts a program.
-- A network is compared with its weights before memory is taken for it.
+- A network is compared with its weights before memory is taken for it. One that takes neither
+  grey nor RGB pictures is refused before a picture is read.
 - Not promised: silence of the C libraries. libtiff writes a line of its own to stderr about a
-  damaged TIFF.
+  damaged TIFF; it could be silenced only through a private file of Pillow's wheels for Linux,
+  for all of the process.
 
 ## What is shipped
 
@@ -47,8 +50,10 @@ pictures, masks, tables of classes, lists, recipes, COCO's and Labelme's JSON, c
 - `make dist` builds wheel and sdist and lists the ingredients (CycloneDX). The long tests
   build both, look at what is in them, install the wheel into an empty environment, and
   predict a picture outside the repository.
-- At a release: `pip-audit -r constraints.txt --no-deps`. It needs the network and has not
-  been run yet.
+- At a release: `pip-audit -r constraints.txt --no-deps --disable-pip --strict`. Nobody knows
+  yet what it says: version 2.10.1, run on 2026-11-22, could reach neither of its services
+  (PyPI's JSON, OSV) and looked up none of the 133 packages. Without `--strict` it then still
+  says that it found nothing.
 - Python 3.11 on Linux is tested in full. For 3.12 and 3.13 there was no torch to test with:
   every file compiles under both without a warning. macOS and Windows are untested; what they
   lack (`resource`, `/proc`, the folder's fsync) is asked for before it is used.
@@ -75,7 +80,10 @@ def page() -> str:
     rows = json.loads(COUNTS.read_text(encoding="utf-8"))
     lines = []
     for row in rows:
-        cells = (row["name"], f"{row['count']:,}", row["result"], row["date"], row["machine"])
+        parts = row.get("parts", ())
+        among = f" (in {len(parts)} parts: {', '.join(parts)})" if parts else ""
+        result = row["result"] + among
+        cells = (row["name"], f"{row['count']:,}", result, row["date"], row["machine"])
         lines.append(f"| {' | '.join(cells)} |\n")
     return HEAD + "".join(lines)
 

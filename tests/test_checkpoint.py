@@ -130,3 +130,17 @@ def test_a_state_survives_and_a_damaged_one_is_refused(tmp_path):
 def test_camvid_classes_survive_config_json():
     config = Config(model="unet", classes=CAMVID)
     assert Config.from_json(config.to_json(), "x").classes == CAMVID
+
+
+def test_loading_draws_no_start_for_weights_that_take_no_memory(folder, monkeypatch):
+    """There, torch would import its compiler for it, which takes two seconds."""
+    real, without_memory = torch.nn.init.normal_, []
+
+    def noted(tensor, **values):
+        without_memory.append(tensor.is_meta)
+        return real(tensor, **values)
+
+    monkeypatch.setattr(torch.nn.init, "normal_", noted)
+    load_checkpoint(folder)
+    assert without_memory
+    assert not any(without_memory)

@@ -30,7 +30,7 @@ def test_the_command_writes_the_sheet(tmp_path, capsys):
     draw_stack(tmp_path / "data")
     sheet = tmp_path / "sheet.html"
     assert main(["check-data", str(tmp_path / "data"), "--sheet", str(sheet), "--quiet"]) == 0
-    assert "can be trained on: 6 in train, 1 in val pictures." in capsys.readouterr().out
+    assert "can be trained on: 6 pictures in train, 1 in val." in capsys.readouterr().out
     assert sheet.read_text().startswith("<!doctype html>")
     assert main(["check-data", str(tmp_path / "data"), "--sheet", str(tmp_path)]) == 2
 

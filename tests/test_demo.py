@@ -7,8 +7,15 @@ from deconvnet.demo import RECIPES, demo
 
 @pytest.fixture
 def quick(monkeypatch):
-    """The demo with two steps of two pictures, and few pictures to look at."""
-    settings = {"steps": 2, "batch_size": 2, "evaluate_every": 2, "val_pictures": 1}
+    """The demo with two steps of two pictures, slim networks, and few pictures to look at."""
+    settings = {
+        "steps": 2,
+        "batch_size": 2,
+        "evaluate_every": 2,
+        "val_pictures": 1,
+        "width": 1 / 32,
+        "fc_channels": 16,
+    }
     recipes = {name: recipe.with_settings(settings) for name, recipe in RECIPES.items()}
     monkeypatch.setattr(module, "RECIPES", recipes)
     monkeypatch.setattr(module, "SCORED", 5)

@@ -282,6 +282,21 @@ def test_switches_as_corners_are_the_switches(size, seed):
     assert torch.equal(again, unpool(pooled, switches))
 
 
+@pytest.mark.usefixtures("_unchecked_shapes")
+@pytest.mark.parametrize(
+    "pooling",
+    [nn.MaxPool2d(2, ceil_mode=True), nn.MaxPool2d(3, 2, padding=1), nn.MaxPool2d(2)],
+    ids=["edges kept", "overlapping", "edges dropped"],
+)
+def test_openvino_pools_a_single_row_and_never_answers_for_the_picture_before(pooling):
+    pytest.importorskip("openvino")
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), pooling).eval()
+    fast = accelerate(network, "openvino")
+    least = 2 if pooling.kernel_size == 2 and not pooling.ceil_mode else 1
+    for size in ((7, 6), (least, 6), (9, least), (least, least), (8, 5)):
+        assert_same_answers(fast, network, torch.randn(1, 3, *size))
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("_unchecked_shapes")
 def test_int8_is_near_to_fp32_and_any_size_goes():

@@ -1,6 +1,7 @@
 """A network that leaves the house: the same answers, from a file that says what it is."""
 
 import json
+import shutil
 import subprocess
 import sys
 from fractions import Fraction
@@ -59,6 +60,19 @@ def checkpoint(folder, name="segnet-basic", **changes):
     return save_checkpoint(folder, small_network(name), config)
 
 
+@pytest.fixture(scope="module")
+def in_onnx(tmp_path_factory):
+    """The folder of a small SegNet-Basic, and what its export to ONNX gave."""
+    pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    place = tmp_path_factory.mktemp("onnx")
+    folder = checkpoint(place / "in")
+    jaxtyping.config.update("jaxtyping_disable", True)
+    exported = export(folder, "onnx", place / "out", quiet=True)
+    jaxtyping.config.update("jaxtyping_disable", False)
+    return folder, exported
+
+
 def assert_answers_as_the_network(exported, folder):
     """At sizes that the check of the export itself did not see, and several at once."""
     loaded = module.load_checkpoint(folder)
@@ -85,10 +99,11 @@ def slow_but(quick):
 
 @pytest.mark.usefixtures("_unchecked_shapes")
 @pytest.mark.parametrize("name", slow_but({"segnet-basic", "unet-valid"}))
-def test_every_network_answers_as_before_in_onnx_runtime(name, tmp_path):
-    pytest.importorskip("onnxruntime")
-    folder = checkpoint(tmp_path / "in", name)
-    exported = export(folder, "onnx", tmp_path / "out", quiet=True)
+def test_every_network_answers_as_before_in_onnx_runtime(name, tmp_path, in_onnx):
+    folder, exported = in_onnx
+    if name != "segnet-basic":
+        folder = checkpoint(tmp_path / "in", name)
+        exported = export(folder, "onnx", tmp_path / "out", quiet=True)
     assert exported.check.agreement > 0.9999
     assert (exported.check.flipped is None) == (name.startswith(("fcn", "unet")))
     assert_answers_as_the_network(exported, folder)
@@ -134,11 +149,14 @@ def build(config):
     ["onnx", pytest.param("openvino", marks=pytest.mark.slow),
      pytest.param("torch", marks=pytest.mark.slow)],
 )  # fmt: skip
-def test_the_script_beside_it_runs_where_deconvnet_is_not(to, tmp_path):
-    if to != "torch":
-        pytest.importorskip({"onnx": "onnxruntime"}.get(to, to))
-    folder = checkpoint(tmp_path / "in")
-    out = export(folder, to, tmp_path / "out", quiet=True).path.parent
+def test_the_script_beside_it_runs_where_deconvnet_is_not(to, tmp_path, request):
+    if to == "onnx":
+        folder, exported = request.getfixturevalue("in_onnx")
+        out = shutil.copytree(exported.path.parent, tmp_path / "out")
+    else:
+        pytest.importorskip(to)
+        folder = checkpoint(tmp_path / "in")
+        out = export(folder, to, tmp_path / "out", quiet=True).path.parent
     image = Scenes("val", count=1, size=(45, 70))[0].image
     PIL.Image.fromarray(image).save(out / "picture.png")
     done = subprocess.run(
@@ -159,11 +177,9 @@ def test_the_example_is_the_script_beside_an_onnx_file():
     assert example.read_text(encoding="utf-8") == FORMATS["onnx"].use
 
 
-@pytest.mark.usefixtures("_unchecked_shapes")
-def test_the_file_says_what_it_is(tmp_path):
+def test_the_file_says_what_it_is(in_onnx):
     onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
-    exported = export(checkpoint(tmp_path / "in"), "onnx", tmp_path / "out", quiet=True)
+    _, exported = in_onnx
     model = onnx.load(exported.path)
     about = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(about["classes"]) == list(CLASSES.names)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from deconvnet.checkpoint import load_checkpoint, load_state
+from deconvnet.cli import main
 from deconvnet.errors import DataError, DivergedError, OutputError, RecipeError
 from deconvnet.kernels import winograd
 from deconvnet.recipe import Recipe
@@ -49,23 +50,28 @@ def assert_same_weights(first, second):
         assert torch.equal(value, second[name]), name
 
 
-def test_a_run_leaves_checkpoints_log_curve_and_recipe(tmp_path):
-    evaluation = train(TINY, out=tmp_path / "run", quiet=True, device="cpu")
-    files = {path.name for path in (tmp_path / "run").iterdir()}
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of TINY that nothing happened to, which no test changes, and its evaluation."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    return out, train(TINY, out=out, quiet=True, device="cpu")
+
+
+def test_a_run_leaves_checkpoints_log_curve_and_recipe(whole):
+    run, evaluation = whole
+    files = {path.name for path in run.iterdir()}
     assert files == {"best", "last", "state.pt", "log.csv", "recipe.yaml", "curve.png"}
-    assert Recipe.from_file(tmp_path / "run" / "recipe.yaml") == TINY
-    rows = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
+    assert Recipe.from_file(run / "recipe.yaml") == TINY
+    rows = list(csv.DictReader((run / "log.csv").open()))
     assert [int(row["step"]) for row in rows] == [1, 2, 3, 4, 5, 6]
     assert [bool(row["mean_iou"]) for row in rows] == [False, False, True, False, False, True]
     assert evaluation.to_json()["images"] == 6
-    config = json.loads((tmp_path / "run" / "best" / "config.json").read_text())
+    config = json.loads((run / "best" / "config.json").read_text())
     assert config["recipe"]["steps"] == 6
-    assert "mIoU" in (tmp_path / "run" / "best" / "README.md").read_text()
+    assert "mIoU" in (run / "best" / "README.md").read_text()
 
 
-def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
-    train(TINY, out=tmp_path / "whole", quiet=True, device="cpu")
-
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, monkeypatch, whole):
     import deconvnet.training_loop as module
 
     real, calls = module.take_step, []
@@ -84,13 +90,13 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
     torch.randn(17)  # the random state of another process is another one
     train(TINY, out=tmp_path / "cut", resume=True, quiet=True, device="cpu")
 
-    assert_same_weights(weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut"))
+    assert_same_weights(weights_of(whole[0]), weights_of(tmp_path / "cut"))
     logs = [
         [
             {k: v for k, v in row.items() if k != "images_per_second"}
             for row in csv.DictReader(f)
         ]
-        for f in ((tmp_path / name / "log.csv").open() for name in ("whole", "cut"))
+        for f in ((run / "log.csv").open() for run in (whole[0], tmp_path / "cut"))
     ]
     assert logs[0] == logs[1]
 
@@ -105,14 +111,41 @@ def test_data_workers_do_not_change_a_byte(tmp_path):
     assert files[0] == files[1] == files[2]
 
 
-def test_ctrl_c_saves_the_state_and_ends_with_130(tmp_path):
-    command = [sys.executable, "-m", "deconvnet", "train", "--out", str(tmp_path / "run")]
-    for name, value in replace(TINY, steps=100_000, save_every=100_000).to_dict().items():
+def words_of(recipe, out):
+    """The command line that trains by a recipe."""
+    words = ["train", "--out", str(out)]
+    for name, value in recipe.to_dict().items():
         if value not in (None, "none"):
             text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-            command += [f"--{name}", text]
+            words += [f"--{name}", text]
+    return words
+
+
+def test_ctrl_c_saves_the_state_and_ends_with_130(tmp_path, monkeypatch, capsys):
+    import deconvnet.training_loop as module
+
+    real, calls = module.take_step, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "take_step", interrupted)
+    words = words_of(replace(TINY, save_every=100_000), tmp_path / "run")
+    assert main([*words, "--device", "cpu"]) == 130
+    assert "go on with --resume" in capsys.readouterr().err
+    assert load_state(tmp_path / "run" / "state.pt")["step"] == 3
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_program_as_it_ends_the_command(tmp_path):
+    endless = replace(TINY, steps=100_000, save_every=100_000)
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        [sys.executable, "-m", "deconvnet", *words_of(endless, tmp_path / "run")],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     log = tmp_path / "run" / "log.csv"
     for _ in range(600):
@@ -127,10 +160,9 @@ def test_ctrl_c_saves_the_state_and_ends_with_130(tmp_path):
     assert load_state(tmp_path / "run" / "state.pt")["step"] > 0
 
 
-def test_a_folder_that_holds_a_run_is_refused_without_resume(tmp_path):
-    train(replace(TINY, steps=1), out=tmp_path / "run", quiet=True, device="cpu")
+def test_a_folder_that_holds_a_run_is_refused_without_resume(whole):
     with pytest.raises(OutputError, match="holds a run already; go on with it by --resume"):
-        train(replace(TINY, steps=1), out=tmp_path / "run", quiet=True, device="cpu")
+        train(TINY, out=whole[0], quiet=True, device="cpu")
 
 
 def test_a_run_stopped_before_its_first_state_begins_anew_on_resume(tmp_path, monkeypatch):
@@ -171,7 +203,8 @@ def test_a_terminal_shows_the_course_of_the_loss_and_a_file_does_not(
     drawn = []
     real = progress.sparkline
     monkeypatch.setattr(
-        "deconvnet.training_loop.sparkline", lambda v: drawn.append(list(v)) or real(v)
+        "deconvnet.training_loop.sparkline",
+        lambda values, width: drawn.append(list(values)) or real(values, width),
     )
     short = replace(TINY, steps=4)
     train(short, out=tmp_path / "file", device="cpu")
@@ -185,11 +218,10 @@ def test_a_terminal_shows_the_course_of_the_loss_and_a_file_does_not(
     assert any(sign in shown for sign in progress.BLOCKS[1:])
 
 
-def test_a_run_is_not_resumed_with_other_settings(tmp_path):
-    train(replace(TINY, steps=1), out=tmp_path / "run", quiet=True, device="cpu")
-    other = replace(TINY, steps=1, learning_rate=0.5)
+def test_a_run_is_not_resumed_with_other_settings(whole):
+    other = replace(TINY, learning_rate=0.5)
     with pytest.raises(RecipeError, match=r"learning_rate was 0\.001 and is 0\.5"):
-        train(other, out=tmp_path / "run", resume=True, quiet=True, device="cpu")
+        train(other, out=whole[0], resume=True, quiet=True, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -227,18 +259,16 @@ def test_deconvnet_trains_with_one_picture_a_batch(tmp_path):
     assert all(torch.isfinite(v).all() for v in weights_of(tmp_path / "run").values())
 
 
-def test_a_network_starts_from_the_weights_that_fit(tmp_path, capsys):
-    train(TINY, out=tmp_path / "first", quiet=True, device="cpu")
-    recipe = TINY.with_settings({"start_from": str(tmp_path / "first" / "best"), "steps": 1})
+def test_a_network_starts_from_the_weights_that_fit(tmp_path, capsys, whole):
+    recipe = TINY.with_settings({"start_from": str(whole[0] / "best"), "steps": 1})
     train(recipe, out=tmp_path / "second", device="cpu")
     assert "tensors kept, 0 new." in capsys.readouterr().err
 
 
-def test_frozen_parts_stay_as_they_are_and_the_rest_learns(tmp_path):
-    train(TINY, out=tmp_path / "first", quiet=True, device="cpu")
-    settings = {"start_from": str(tmp_path / "first" / "last"), "freeze": "encoder", "ema": 0.0}
+def test_frozen_parts_stay_as_they_are_and_the_rest_learns(tmp_path, whole):
+    settings = {"start_from": str(whole[0] / "last"), "freeze": "encoder", "ema": 0.0}
     train(TINY.with_settings(settings), out=tmp_path / "run", quiet=True, device="cpu")
-    before = load_checkpoint(tmp_path / "first" / "last").network.state_dict()
+    before = load_checkpoint(whole[0] / "last").network.state_dict()
     for name, value in load_checkpoint(tmp_path / "run" / "last").network.state_dict().items():
         same = torch.equal(value, before[name])
         assert same == name.startswith("encoder.") or not value.is_floating_point(), name

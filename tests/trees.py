@@ -123,9 +123,12 @@ def draw_camvid_of_cvat(root: Path) -> None:
     colors = np.array(SCENES.colors, np.uint8)
     lines = []
     for index, sample in enumerate(drawn_samples(6)):
-        write_png(root / "default" / f"{index}.png", sample.image)
-        write_png(root / "defaultannot" / f"{index}.png", colors[sample.label_map])
-        lines.append(f"/default/{index}.png /defaultannot/{index}.png")
+        name = f"set {index % 2}/{index}.png"
+        write_png(root / "default" / name, sample.image)
+        write_png(root / "defaultannot" / name, colors[sample.label_map])
+        lines.append(f"/default/{name} /defaultannot/{name}")
+    write_png(root / "default" / "not labelled.png", drawn_samples(1)[0].image)
+    lines.append("/default/not labelled.png ")
     (root / "default.txt").write_text("\n".join(lines) + "\n")
     table = [
         f"{red} {green} {blue} {name}"
@@ -143,6 +146,8 @@ def draw_voc_of_cvat(root: Path) -> None:
         numbers = np.zeros((*sample.label_map.shape, 3), np.uint8)
         numbers[:, :, 0] = sample.instance_map
         write_png(root / "SegmentationObject" / f"{name}.png", numbers)
+    write_png(root / "JPEGImages" / "not labelled.png", drawn_samples(1)[0].image)
+    names.append("not labelled")  # CVAT lists it and writes no mask
     lists = root / "ImageSets" / "Segmentation"
     lists.mkdir(parents=True)
     (lists / "default.txt").write_text("\n".join(names) + "\n")
@@ -169,6 +174,51 @@ def draw_cityscapes(root: Path) -> None:
             place = root / "gtFine" / split / city
             write_grey(place / f"{name}_gtFine_labelIds.png", labels)
             write_grey(place / f"{name}_gtFine_instanceIds.png", instances.astype(np.uint16))
+
+
+def draw_cityscapes_of_cvat(root: Path) -> None:
+    """Its numbers are the lines of the list, of which one is void here, between the others."""
+    numbers = np.array([0, *range(2, len(SCENES) + 1)], np.uint8)
+    for index, sample in enumerate(drawn_samples(6)):
+        labels = numbers[sample.label_map]
+        objects = np.where(
+            labels > 0, labels.astype(np.int32) * 1000 + sample.instance_map, labels
+        )
+        pictures, masks = root / "imgsFine" / "leftImg8bit", root / "gtFine"
+        write_jpeg(pictures / "default" / "a town" / f"{index}_leftImg8bit.jpg", sample.image)
+        place = masks / "default" / "a town"
+        colors = np.array([(0, 0, 0), (9, 9, 9), *SCENES.colors[1:]], np.uint8)
+        write_png(place / f"{index}_gtFine_color.png", colors[labels])
+        write_grey(place / f"{index}_gtFine_labelIds.png", labels)
+        write_grey(place / f"{index}_gtFine_instanceIds.png", objects.astype(np.uint16))
+    write_jpeg(pictures / "default" / "not labelled_leftImg8bit.jpg", sample.image)
+    rows = ["0 0 0 background", "9 9 9 void"]
+    rows += [
+        f"{red} {green} {blue} {name}"
+        for name, (red, green, blue) in list(zip(SCENES.names, SCENES.colors, strict=True))[1:]
+    ]
+    (root / "label_colors.txt").write_text("\n".join(rows) + "\n")
+
+
+def draw_label_studio(root: Path) -> None:
+    """Brush labels to PNG, unpacked, with JSON-MIN and the pictures as they were uploaded."""
+    tasks = []
+    for number, sample in enumerate(drawn_samples(6), 11):
+        write_jpeg(root / "images" / f"photo {number}.jpg", sample.image)
+        counts: dict[str, int] = {}
+        for instance in np.unique(sample.instance_map[sample.instance_map > 0]).tolist():
+            inside = sample.instance_map == instance
+            label = SCENES.names[sample.label_map[inside][0]].title()
+            count = counts[label] = counts.get(label, -1) + 1
+            for annotation, mask in ((number, ~inside), (number + 50, inside)):  # done twice
+                name = f"task-{number}-annotation-{annotation}-by-3-the-brush-{label}-{count}"
+                write_grey(root / f"{name}.png", mask.astype(np.uint8) * 255)
+        brush = [{"format": "rle", "rle": [0], "brushlabels": ["Ball"]}]
+        image = f"/data/upload/1/{number:08x}-photo%20{number}.jpg"
+        tasks.append({"id": number, "image": image, "annotation_id": 9, "the-brush": brush})
+    tasks.append({"id": 99, "image": "/data/upload/1/later.jpg", "annotation_id": None})
+    write_json(root / "project-1-at-2026-01-02.json", tasks)
+    (root / "labels.txt").write_text("\n".join(SCENES.names[1:]))
 
 
 def draw_sbd(root: Path) -> None:
@@ -365,6 +415,7 @@ TREES = {
     "camvid32": Tree("camvid32", draw_camvid32, 2, False),
     "camvid32, split": Tree("camvid32", draw_camvid32_split, 2, False),
     "cityscapes": Tree("cityscapes", draw_cityscapes, 19, True),
+    "cityscapes of CVAT": Tree("cityscapes", draw_cityscapes_of_cvat, len(SCENES), True),
     "voc": Tree("voc", draw_voc, len(VOC), True),
     "masks of CVAT": Tree("voc", draw_voc_of_cvat, len(SCENES), True),
     "sbd": Tree("sbd", draw_sbd, len(VOC), True),
@@ -374,6 +425,7 @@ TREES = {
     "coco of Roboflow": Tree("coco", draw_coco_of_roboflow, len(SCENES), True),
     "labelme": Tree("labelme", draw_labelme, 5, True),
     "labelme, apart": Tree("labelme", draw_labelme_beside, 6, True),
+    "brush of Label Studio": Tree("label-studio", draw_label_studio, len(SCENES), True),
     "stack": Tree("stack", draw_stack, 2, False),
     "stack of classes": Tree("stack", draw_stack_of_classes, len(SCENES), False),
     "isbi": Tree("isbi", draw_isbi, 2, False),

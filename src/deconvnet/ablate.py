@@ -62,6 +62,8 @@ class Variant(NamedTuple):
     """Where its network is, or will be."""
     recipe: Recipe | None
     """None for a checkpoint that was given."""
+    origin: "Variant | None" = None
+    """The network it starts from, where that is of this ablation too."""
 
     @property
     def run(self) -> Path:
@@ -89,7 +91,7 @@ class Grid:
     crf: bool = False
     """Measure everything with the CRF too."""
     ensemble: str | None = None
-    """A checkpoint or recipe to measure everything with, too."""
+    """A checkpoint or recipe to measure everything with, too; of a recipe, the same seed's."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,8 @@ class Plan:
     """What an ablation will do."""
 
     variants: tuple[Variant, ...]
-    partner: Variant | None
-    """The second network of the ensemble."""
+    partners: tuple[Variant, ...]
+    """The second network of the ensemble, one for each seed; a checkpoint is for all."""
     grid: Grid
     out: Path
     data: str | None
@@ -109,9 +111,13 @@ class Plan:
 
     @property
     def to_train(self) -> list[Variant]:
-        """Networks that are not there yet."""
-        needed = [*self.variants, *([self.partner] if self.partner else [])]
-        return [variant for variant in needed if not variant.is_trained]
+        """Networks that are not there yet, those that others start from first."""
+        missing: list[Variant] = []
+        for variant in (*self.variants, *self.partners):
+            for needed in _with_origins(variant):
+                if not needed.is_trained and needed not in missing:
+                    missing.append(needed)
+        return missing
 
     @property
     def ways(self) -> list[tuple[bool, bool]]:
@@ -120,8 +126,13 @@ class Plan:
         return [
             (joined, refined)
             for joined, refined in pairs
-            if (self.partner or not joined) and (self.grid.crf or not refined)
+            if (self.partners or not joined) and (self.grid.crf or not refined)
         ]
+
+    def partner_of(self, variant: Variant) -> Variant | None:
+        """The second network of a variant's ensemble: that of its seed, or else the first."""
+        alike = [partner for partner in self.partners if partner.seed == variant.seed]
+        return next(iter([*alike, *self.partners]), None)
 
     def to_text(self) -> str:
         """What would be done."""
@@ -182,16 +193,15 @@ def plan(
             f"{', '.join(sources)}: trained networks have no settings to vary; give the recipe "
             "to train from, or leave out unpooling, stages, vary and seeds."
         )
-    partner = None
+    partners: list[Variant] = []
     if grid.ensemble:
-        alone = Grid(seeds=grid.seeds[:1])
-        (partner,) = variants_of(grid.ensemble, alone, out, data=data)
-    made = Plan(tuple(variants), partner, grid, out, data, split, pictures)
+        partners = variants_of(grid.ensemble, Grid(seeds=grid.seeds), out, data=data)
+    made = Plan(tuple(variants), tuple(partners), grid, out, data, split, pictures)
     for variant in variants:
         classes = open_dataset(_data_of(made, variant), split).classes
-        for network in (variant, partner):
-            if network is not None:
-                _check_network(network, classes)
+        for network in (variant, *partners):
+            for needed in _with_origins(network):
+                _check_network(needed, classes)
     return made
 
 
@@ -207,8 +217,9 @@ def ablate(made: Plan, *, device: str = "auto", quiet: bool = False) -> list[Row
         say(f"training {variant.run.name}", quiet=quiet)
         _train(variant, device=device, quiet=quiet)
     rows = read_rows(made.out)
-    partner = load(made.partner.checkpoint, device=device) if made.partner else None
     for variant in made.variants:
+        beside = made.partner_of(variant)
+        partner = load(beside.checkpoint, device=device) if beside else None
         dataset = open_dataset(_data_of(made, variant), made.split)
         for count in made.grid.proposals:
             asked = _rows_asked(made, variant, count, _chosen(dataset, made.pictures))
@@ -314,6 +325,9 @@ def variants_of(
 ) -> list[Variant]:
     """The variants of a recipe; a checkpoint alone, in which there is nothing to vary.
 
+    Where a recipe's start_from names another recipe (a .yaml beside it), each variant starts
+    from the network that this ablation trains by that one, with the same seed.
+
     Raises:
         RecipeError: If a setting does not exist or cannot hold a value.
         CheckpointError: If it is neither a recipe nor a checkpoint.
@@ -340,10 +354,42 @@ def variants_of(
             slug = re.sub(r"[^\w.+-]+", "_", ".".join([*words, f"seed-{seed}"]))
             recipe = changed.with_settings({"seed": seed})
             checkpoint = out / "runs" / slug / "best"
-            variant = Variant(path.stem, changes, seed, checkpoint, recipe)
+            origin = _origin_of(recipe, path, out, data)
+            if origin is not None:
+                recipe = recipe.with_settings({"start_from": str(origin.checkpoint)})
+            variant = Variant(path.stem, changes, seed, checkpoint, recipe, origin)
             if variant not in variants:
                 variants.append(variant)
     return variants
+
+
+def _origin_of(recipe: Recipe, path: Path, out: Path, data: str | None) -> Variant | None:
+    """The network that a recipe starts from, if it names a recipe for it.
+
+    Raises:
+        RecipeError: If there is no such recipe, or one starts from itself in the end.
+    """
+    if recipe.start_from is None or Path(recipe.start_from).suffix not in {".yaml", ".yml"}:
+        return None
+    beside = path.parent / recipe.start_from
+    seen = [path.resolve()]
+    while beside.resolve() not in seen:
+        seen.append(beside.resolve())
+        further = Recipe.from_file(beside).start_from
+        if further is None or Path(further).suffix not in {".yaml", ".yml"}:
+            alone = Grid(seeds=(recipe.seed,))
+            return variants_of(str(path.parent / recipe.start_from), alone, out, data=data)[0]
+        beside = beside.parent / further
+    raise RecipeError(
+        f"{path} starts from {recipe.start_from}, which starts from {path} again in the end; "
+        "let one of them start from a checkpoint, or from nothing."
+    )
+
+
+def _with_origins(variant: Variant) -> list[Variant]:
+    """A network after the one it starts from, and that after its own."""
+    before = _with_origins(variant.origin) if variant.origin is not None else []
+    return [*before, variant]
 
 
 def values_of(text: str) -> tuple[str, list[Any]]:
@@ -456,7 +502,7 @@ def _rows_asked(
     """The rows of a network and a number of proposals, without scores."""
     rows = []
     for joined, refined in made.ways:
-        partner = made.partner if joined else None
+        partner = made.partner_of(variant) if joined else None
         places = [variant.checkpoint, *([partner.checkpoint] if partner else [])]
         rows.append(
             {
@@ -467,7 +513,7 @@ def _rows_asked(
                 "split": made.split,
                 "images": len(chosen),
                 "proposals": proposals,
-                "ensemble": _name(partner) if partner else None,
+                "ensemble": _name(partner._replace(seed=None)) if partner else None,
                 "crf": refined,
                 "weights": [_fingerprint(place) for place in places],
             }

@@ -192,6 +192,26 @@ def load_checkpoint(where: str | Path) -> Checkpoint:
     return Checkpoint(network.eval(), config, str(where))
 
 
+def check_pictures(config: Config, source: str) -> None:
+    """Refuse a network that takes something else than pictures as they are read here.
+
+    Raises:
+        CheckpointError: If it takes neither grey nor RGB, or standardises another number of
+            channels than it takes.
+    """
+    channels, means, stds = config.in_channels, len(config.mean), len(config.std)
+    if channels not in (1, 3):
+        raise CheckpointError(
+            f"{source} takes pictures of {channels} channels, and pictures are read as RGB or "
+            "grey (what is transparent lies over white); give a network for 3 channels or 1."
+        )
+    if not {means, stds} <= {1, channels}:
+        raise CheckpointError(
+            f"{source} standardises pictures by {means} and {stds} values where they have "
+            f"{channels} to a pixel; give {channels} in mean and std of its config.json."
+        )
+
+
 def find_checkpoint(where: str | Path) -> Path:
     """The folder that a bundled name, a folder or a Hub id stands for.
 

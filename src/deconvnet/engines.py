@@ -335,7 +335,10 @@ class Convertible(nn.Module):
 
     def forward(self, images: ImageBatch) -> Float[Tensor, "n k logits_h logits_w"]:
         """Give the same logits."""
-        instead: dict[Callable[..., Any], Callable[..., Any]] = {_MAX_POOL: _pool_by_corners}
+        instead: dict[Callable[..., Any], Callable[..., Any]] = {
+            _MAX_POOL: _pool_by_corners,
+            F.max_pool2d: _pool_padded,
+        }
         if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]  # torch's
             instead[torch.sym_max] = _traced_max
         with _Instead(instead):
@@ -426,7 +429,7 @@ class _Instead(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if function in self.functions:
-            return self.functions[function](*args)
+            return self.functions[function](*args, **(kwargs or {}))
         return function(*args, **(kwargs or {}))
 
 
@@ -439,7 +442,24 @@ def _traced_max(side: Tensor, least: int) -> Tensor:
     return torch.as_tensor(side).clamp(min=least)
 
 
-def _pool_by_corners(features: Tensor, _: int) -> tuple[Tensor, Tensor]:
+def _pool_padded(features: Tensor, kernel_size: Any, **options: Any) -> Tensor:
+    """2 x 2 pooling that keeps edges, by a padding; any other pooling as it is.
+
+    Where `ceil_mode` pools a single row or column, OpenVINO (2026.4) computes nothing, and
+    answers with what it had computed for the picture before.
+    """
+    stride = options.get("stride") or kernel_size
+    in_halves = kernel_size in (2, (2, 2)) and stride in (2, (2, 2))
+    plain = options.get("padding", 0) in (0, (0, 0)) and options.get("dilation", 1) in (
+        1,
+        (1, 1),
+    )
+    if in_halves and plain and options.get("ceil_mode"):
+        return F.max_pool2d(F.pad(features, (0, 1, 0, 1), value=-math.inf), 2)
+    return F.max_pool2d(features, kernel_size, **options)
+
+
+def _pool_by_corners(features: Tensor, *_: int, **_options: Any) -> tuple[Tensor, Tensor]:
     """The maximum of each 2 x 2 window and its corner; the first wins, edges are kept."""
     corners = (
         F.pad(features, (left, 1 - left, above, 1 - above), value=-math.inf)[:, :, 1::2, 1::2]
@@ -492,9 +512,13 @@ class _Native(nn.Module):
         self.network = network
 
     def forward(self, images: ImageBatch) -> Float[Tensor, "n k logits_h logits_w"]:
-        with _Instead({_MAX_POOL: lambda features, _: winograd.pool_corners(features)}):
+        with _Instead({_MAX_POOL: _native_pool}):
             logits: Tensor = self.network(images)
             return logits
+
+
+def _native_pool(features: Tensor, *_: int, **_options: Any) -> tuple[Tensor, Tensor]:
+    return winograd.pool_corners(features)
 
 
 def _native(module: nn.Module) -> nn.Module:

@@ -19,11 +19,16 @@ import PIL.Image
 import torch
 from torch import Tensor, nn
 
-from deconvnet.checkpoint import Checkpoint, Config, library_versions, load_checkpoint
+from deconvnet.checkpoint import (
+    Checkpoint,
+    Config,
+    check_pictures,
+    library_versions,
+    load_checkpoint,
+)
 from deconvnet.data.image_files import read_image
 from deconvnet.data.scenes import Scenes
 from deconvnet.errors import (
-    CheckpointError,
     MissingExtraError,
     OutputError,
     RecipeError,
@@ -137,7 +142,7 @@ def export(
         raise OutputError(f"{out} is a file; name a folder for the exported network.")
     images = _pictures_to_check(check)
     loaded = load_checkpoint(checkpoint)
-    _check_channels(loaded.config)
+    check_pictures(loaded.config, str(checkpoint))
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as folder:
         say(f"Writing {kind.files[0]} ...", quiet=quiet)
@@ -234,14 +239,6 @@ def noted_corners(network: nn.Module) -> Iterator[list[Tensor]]:
 def _check_libraries(to: str, kind: Format) -> None:
     if not all(importlib.util.find_spec(library) for library in kind.libraries):
         raise MissingExtraError(f"exporting to '{to}'", kind.extra)
-
-
-def _check_channels(config: Config) -> None:
-    if config.in_channels not in (1, 3):
-        raise CheckpointError(
-            f"this network takes pictures of {config.in_channels} channels; only networks for "
-            "grey or RGB pictures are exported, for no others can be checked."
-        )
 
 
 def _pictures_to_check(check: str | Path | None) -> list[Image]:

@@ -4,8 +4,10 @@ Post-training quantisation: the range of each layer's features is measured on so
 What is kept in float32 is said at KEPT; docs/performance.md has the figures.
 """
 
+import io
 import logging
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from typing import Any
 
 from torch import Tensor
@@ -43,18 +45,19 @@ def quantised(model: Any, calibration: Iterable[Tensor] | None) -> Any:
     pictures = [batch.float().cpu().numpy() for batch in _at_most(calibration or ())]
     if not pictures:
         raise RecipeError(
-            "the precision 'int8' needs pictures to measure the range of each layer on, some "
+            "The precision 'int8' needs pictures to measure the range of each layer on, some "
             "dozens of those it was trained on; give them as calibration (on the command line: "
             "--calibrate DATA)."
         )
     nncf.set_log_level(logging.ERROR)
-    return nncf.quantize(
-        model.clone(),
-        nncf.Dataset(pictures),
-        subset_size=len(pictures),
-        preset=nncf.QuantizationPreset.MIXED,  # features that are never negative use all levels
-        ignored_scope=nncf.IgnoredScope(types=list(KEPT), validate=False),
-    )
+    with redirect_stdout(io.StringIO()):  # its progress, where results of ours go
+        return nncf.quantize(
+            model.clone(),
+            nncf.Dataset(pictures),
+            subset_size=len(pictures),
+            preset=nncf.QuantizationPreset.MIXED,  # features never negative use all levels
+            ignored_scope=nncf.IgnoredScope(types=list(KEPT), validate=False),
+        )
 
 
 def check_int8(engine: str) -> None:
@@ -65,7 +68,7 @@ def check_int8(engine: str) -> None:
     """
     if engine != "openvino":
         raise RecipeError(
-            f"the engine '{engine}' does not compute in precision 'int8'; take the engine "
+            f"The engine '{engine}' does not compute in precision 'int8'; take the engine "
             "'openvino', or 'fp32'."
         )
 

@@ -26,6 +26,7 @@ figure { margin: 0; } figcaption { color: var(--soft); font-size: .875rem; }
 img { display: block; width: 100%; height: auto; border-radius: .375rem; }
 .row { display: grid; gap: .75rem; margin: .75rem 0;
   grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); }
+.row:not(.wide) figure { max-width: 30rem; }
 .wide { grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; background: var(--card);

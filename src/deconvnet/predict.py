@@ -15,7 +15,7 @@ from torch import nn
 
 from deconvnet import crf as dense_crf
 from deconvnet import draw, familiarity
-from deconvnet.checkpoint import Config, find_checkpoint, load_checkpoint
+from deconvnet.checkpoint import Config, check_pictures, find_checkpoint, load_checkpoint
 from deconvnet.crf import CrfSettings
 from deconvnet.data import open_dataset
 from deconvnet.data.image_files import read_image, write_mask
@@ -399,12 +399,14 @@ def load(
         device: auto, cpu, cuda or mps.
 
     Raises:
-        CheckpointError: If there is no such checkpoint or it is damaged.
+        CheckpointError: If there is no such checkpoint, it is damaged, or it takes neither grey
+            nor RGB pictures.
         DataError: If the pictures for int8 cannot be read.
         RecipeError: If the engine does not compute in this precision.
     """
     tune_allocator()
     loaded = load_checkpoint(checkpoint)
+    check_pictures(loaded.config, str(checkpoint))
     place = find_device(device)
     network = loaded.network.to(place)
     folder = find_checkpoint(checkpoint).resolve()
@@ -439,11 +441,13 @@ def calibration_pictures(
     if given is None or isinstance(given, str | Path):
         recipe = predictor.config.recipe
         where = given or recipe.get("data")
+        values = recipe.get("mask_values") if given is None else None
         try:
             dataset = open_dataset(
                 where or "",
                 "train",
                 format=None if given else recipe.get("format"),
+                mask_values=[int(value) for value in values.split(",")] if values else None,
             )
         except UserError:
             if given is not None:

@@ -13,17 +13,30 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress_bar import ProgressBar as RichBar
+from rich.text import Text
 
 Item = TypeVar("Item")
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 
+WIDE = 110
+"""Columns of a terminal from which the live line has all its parts."""
+
 PLAIN_SECONDS = 15.0
 """Time between two lines where there is no terminal."""
+
+
+class _Bar(BarColumn):
+    """A bar that makes room for figures."""
+
+    def render(self, task: Task) -> RichBar | Text:  # type: ignore[override]
+        return Text("") if task.fields["figures"] else super().render(task)
 
 
 class ProgressBar:
@@ -46,12 +59,12 @@ class ProgressBar:
         if self._console.is_terminal and not quiet:
             self._live = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(),
+                _Bar() if self._is_narrow else BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[figures]}"),
-                TimeElapsedColumn(),
+                *([] if self._is_narrow else [TimeElapsedColumn()]),
                 TextColumn("left"),
-                TimeRemainingColumn(),
+                TimeRemainingColumn(compact=self._is_narrow),
                 console=self._console,
             )
             self._task = self._live.add_task(what, total=total, completed=start, figures="")
@@ -73,9 +86,16 @@ class ProgressBar:
             self._line("")
 
     @property
-    def is_live(self) -> bool:
-        """Whether it is drawn in a terminal, and that knows the signs of a sparkline."""
-        return self._live is not None and self._console.encoding.startswith("utf")
+    def _is_narrow(self) -> bool:
+        """Whether not all there is to say fits into a line."""
+        return self._console.width < WIDE
+
+    @property
+    def course_width(self) -> int:
+        """Signs that a sparkline may have: none where no terminal knows them."""
+        if self._live is None or not self._console.encoding.startswith("utf"):
+            return 0
+        return 6 if self._is_narrow else 20
 
     def advance(self, steps: int = 1, figures: str = "") -> None:
         """Count steps as done and show figures such as a loss beside them."""

@@ -77,7 +77,8 @@ class Recipe:
 
     # the data
     data: str = "scenes"
-    """Folder of the data set, or `scenes` for pictures drawn by the program."""
+    """Folder of the data set, or `scenes` for pictures drawn by the program; or several of the
+    same classes with a plus between spaces, `VOC2012 + mine`."""
     format: str | None = None
     """Layout of that folder (folder, camvid, voc, isbi, scenes); none: recognised."""
     mask_values: str | None = None

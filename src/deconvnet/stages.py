@@ -33,6 +33,7 @@ from deconvnet import draw, proposals
 from deconvnet.checkpoint import load_checkpoint, load_state, save_checkpoint
 from deconvnet.data import Dataset, Sample
 from deconvnet.data.augment import center_crop, mirrored
+from deconvnet.data.joined import short_name
 from deconvnet.errors import CheckpointError, DataError, OutputError, RecipeError
 from deconvnet.evaluate import Evaluation, evaluate
 from deconvnet.files import remove_partial_files, write_text, written_whole
@@ -552,7 +553,7 @@ def _finish(job: Job, second: Job) -> Evaluation | None:
     evaluation = evaluate(predictor, job.validation, quiet=job.quiet)
     recipe = job.recipe
     story = (
-        f"In two stages on {len(job.training)} pictures of `{Path(recipe.data).name}`: "
+        f"In two stages on {len(job.training)} pictures of `{short_name(recipe.data)}`: "
         f"{recipe.stage1_steps} steps of\n{job.pictures_per_step} crops around single objects, "
         f"then {recipe.steps} steps of windows around proposals,\n"
         f"{recipe.crop_size} pixels each; the scores are those of whole pictures"

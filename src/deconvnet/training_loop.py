@@ -61,7 +61,7 @@ def carry_out(job: Job, *, resume: bool) -> Evaluation | None:
             if run.average is not run.network:
                 update_average(run.average, run.network, recipe.ema, run.step)
             run.recent.append((loss, time.monotonic() - began))
-            bar.advance(1, _figures(job, run, live=bar.is_live))
+            bar.advance(1, _figures(job, run, width=bar.course_width))
             stopping = job.agreed(bool(interrupted))
             _write_what_is_due(job, run, bar, stopping=stopping)
             if stopping and run.step < recipe.steps:
@@ -156,11 +156,11 @@ def check_same_recipe(recipe: Recipe, saved: Mapping[str, Any], out: Path) -> No
         )
 
 
-def _figures(job: Job, run: Run, *, live: bool) -> str:
+def _figures(job: Job, run: Run, *, width: int) -> str:
     """What stands beside the progress: loss, its course in a terminal, speed, best score."""
     loss, seconds = run.recent[-1]
     course = [row["loss"] for row in run.log]
-    drawn = f" {sparkline(course)}" if live and len(course) > 1 else ""
+    drawn = f" {sparkline(course, width)}" if width and len(course) > 1 else ""
     figures = f"loss {loss:.3f}{drawn}  {job.pictures_per_step / seconds:.1f} images/s"
     return f"{figures}  best mIoU {100 * run.best:.1f}" if run.best >= 0 else figures
 

@@ -16,6 +16,7 @@ from deconvnet.checkpoint import (
     save_state,
 )
 from deconvnet.data import Dataset
+from deconvnet.data.joined import short_name
 from deconvnet.evaluate import Evaluation, evaluate, remember
 from deconvnet.familiarity import LEAST_PICTURES
 from deconvnet.files import write_text, written_whole
@@ -115,7 +116,7 @@ def finish(job: Job, run: Run) -> Evaluation | None:
     if len(evaluation.traits) >= LEAST_PICTURES:
         remember(job.out / "best", evaluation, job.training)
     trained = (
-        f"{len(job.training)} pictures of `{Path(job.recipe.data).name}`, {run.step} steps of "
+        f"{len(job.training)} pictures of `{short_name(job.recipe.data)}`, {run.step} steps of "
         f"{job.pictures_per_step} crops of {job.recipe.crop_size} pixels"
     )
     write_text(job.out / "best" / "README.md", model_card(best, trained, evaluation))

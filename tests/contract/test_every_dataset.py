@@ -12,6 +12,7 @@ from deconvnet.labels import IGNORED
 from trees import TREES
 
 NAMES = [*TREES, "scenes"]
+DRAWS_ANEW = True
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def roots(tmp_path_factory) -> dict[str, Path | str]:
     return folders | {"scenes": "scenes:count=5,size=32x48"}
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(scope="module", params=NAMES)
 def dataset(request, roots) -> Dataset:
     return open_dataset(roots[request.param])
 

@@ -232,9 +232,7 @@ def test_the_same_file_in_two_splits_is_leakage(tmp_path):
     report = examine(root)
     (duplicate,) = report.duplicates
     assert duplicate == ("same", "train", "1", "val", "6")
-    assert "1 pictures of val are the same files as in train, such as 6 as 1;" in warnings_of(
-        root
-    )
+    assert "1 picture of val is the same file as in train, such as 6 as 1;" in warnings_of(root)
 
 
 def test_a_re_encoded_lighter_copy_in_two_splits_is_leakage_and_other_pictures_are_not(

@@ -32,7 +32,7 @@ def test_an_unknown_layout_is_told_with_the_known_ones(tmp_path):
 def test_an_unknown_format_is_told(tmp_path):
     assert message_of(tmp_path, format="vok") == (
         "There is no format 'vok'; choose one of camvid, camvid32, cityscapes, voc, sbd, "
-        "coco, labelme, stack, isbi, folder, scenes. Did you mean 'voc'?"
+        "coco, labelme, label-studio, stack, isbi, folder, scenes. Did you mean 'voc'?"
     )
 
 

@@ -9,12 +9,20 @@ from deconvnet.data import open_dataset
 from deconvnet.data.scenes import SCENES, Scenes
 from deconvnet.errors import DataError
 
+DRAWS_ANEW = True
+
 
 def shares(scenes: list) -> np.ndarray:
     """The share of the picture of every object."""
     return np.concatenate(
         [np.bincount(s.instance_map.ravel())[1:] / s.label_map.size for s in scenes]
     )
+
+
+@pytest.fixture(scope="module")
+def hundred() -> list:
+    """A hundred small pictures as they are by default."""
+    return list(Scenes("train", count=100, size=48))
 
 
 def test_pictures_are_the_same_whenever_they_are_asked_for():
@@ -48,29 +56,28 @@ def test_an_object_is_one_class_and_background_is_no_object(index, height, width
         assert labels[0] < len(SCENES)
 
 
-def test_objects_are_of_all_sizes_and_classes():
-    scenes = list(Scenes("train", count=100, size=48))
-    sizes = shares(scenes)
+def test_objects_are_of_all_sizes_and_classes(hundred):
+    sizes = shares(hundred)
     assert (sizes < 0.01).mean() > 0.1
     assert (sizes > 0.25).mean() > 0.02
     assert sizes.max() > 0.55
-    seen = {label for scene in scenes for label in np.unique(scene.label_map).tolist()}
+    seen = {label for scene in hundred for label in np.unique(scene.label_map).tolist()}
     assert seen == set(range(len(SCENES)))
 
 
 def test_extents_bound_the_objects():
-    scenes = Scenes("train", count=30, size=128, min_extent=0.25, max_extent=0.5)
+    scenes = Scenes("train", count=20, size=96, min_extent=0.25, max_extent=0.5)
     for scene in scenes:
         for number in range(1, scene.instance_map.max() + 1):
             rows, columns = np.nonzero(scene.instance_map == number)
             if len(rows):
-                assert max(np.ptp(rows), np.ptp(columns)) <= 0.5 * 128 + 3
+                assert max(np.ptp(rows), np.ptp(columns)) <= 0.5 * 96 + 3
 
 
-def test_colour_does_not_give_the_class_away():
+def test_colour_does_not_give_the_class_away(hundred):
     """Mean colour alone, by nearest neighbour, finds the class hardly better than chance."""
     colors, labels = [], []
-    for scene in Scenes("train", count=80, size=48):
+    for scene in hundred:
         for number in range(1, scene.instance_map.max() + 1):
             inside = scene.instance_map == number
             if inside.sum() > 20:
@@ -90,7 +97,7 @@ def test_only_the_kinds_asked_for_occur():
 
 
 def test_hinted_objects_wear_the_colour_of_their_class():
-    plain = Scenes("train", count=40, size=64, max_objects=1, min_extent=0.5)
+    plain = Scenes("train", count=25, size=48, max_objects=1, min_extent=0.5)
     hinted = dataclasses.replace(plain, color_hint=1.0)
 
     def distance(scenes):

@@ -11,7 +11,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ MOST_SECONDS = 5.0
 """Of processor time for one input; the slowest honest ones take a tenth of that."""
 
 MOST_MEMORY = 800
-"""MiB by which one input may raise the most that the process has ever held."""
+"""MiB that one input may take beside what the process holds before it."""
 
 MAX_PIXELS = 4_000_000
 """What DECONVNET_MAX_PIXELS is set to, so that the memory bound can be a low one."""
@@ -55,6 +55,7 @@ def hostile(target: str, seed: int, number: int) -> bytes:
 def try_one(target: str, seed: int, number: int, folder: Path) -> Trouble | None:
     """Read one input; gives what went wrong, if anything did."""
     content = hostile(target, seed, number)
+    forget_peak()
     began, held = time.process_time(), peak_memory()
     what = where = ""
     with warnings.catch_warnings():
@@ -106,8 +107,14 @@ def _timer() -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, before)
 
 
+def forget_peak() -> None:
+    """Let the peak be what is held now, so that no input hides behind the one before."""
+    with suppress(OSError):  # only Linux can
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def peak_memory() -> float:
-    """MiB that this process has held at most; 0 where that cannot be asked."""
+    """MiB that this process has held at most, since that was forgotten; 0 if none can say."""
     try:
         import resource
     except ImportError:  # Windows

@@ -4,6 +4,7 @@ import io
 import json
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
@@ -11,7 +12,13 @@ import pytest
 import torch
 from scipy.io import loadmat, savemat
 
-from deconvnet.checkpoint import load_checkpoint, load_state, read_weights, save_checkpoint
+from deconvnet.checkpoint import (
+    build_network,
+    load_checkpoint,
+    load_state,
+    read_weights,
+    save_checkpoint,
+)
 from deconvnet.cli import main
 from deconvnet.data import open_dataset
 from deconvnet.data.class_files import read_classes
@@ -183,6 +190,28 @@ def test_a_config_that_asks_for_gigabytes_is_refused_before_they_are_taken(
     with pytest.raises(CheckpointError, match="another network"):
         load_checkpoint(tmp_path)
     assert peak_memory() < before + 200
+
+
+@pytest.mark.parametrize(
+    ("channels", "values", "said"),
+    [
+        (4, 4, "takes pictures of 4 channels"),
+        (2, 2, "takes pictures of 2 channels"),
+        (3, 4, "by 4 and 4 values"),
+        (1, 3, "by 3 and 3 values"),
+    ],
+)
+def test_a_network_for_pictures_that_nobody_reads_is_refused_before_the_work(
+    channels, values, said, tmp_path, capsys
+):
+    numbers = {"mean": (0.5,) * values, "std": (0.2,) * values}
+    config = replace(predictor("unet", width=1 / 64).config, in_channels=channels, **numbers)
+    save_checkpoint(tmp_path / "other", build_network(config), config)
+    PIL.Image.new("RGBA", (32, 32)).save(tmp_path / "a.tif")
+    words = ["predict", tmp_path / "other", tmp_path / "a.tif", "--out", tmp_path / "out"]
+    assert main([*map(str, words), "--device", "cpu"]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_cut_pickle_of_any_kind_is_refused(tmp_path):

@@ -1,6 +1,9 @@
 """No file, however damaged or hostile, makes more of a reader than an error in words."""
 
 import contextlib
+import importlib.util
+import math
+import os
 import random
 import subprocess
 import sys
@@ -68,6 +71,59 @@ def test_the_loop_sees_what_goes_wrong(tmp_path, monkeypatch):
     assert "ZeroDivisionError" in reads(lambda *_: 1 / 0)
     assert "processor time" in reads(hangs)
     assert "without words" in reads(refuses_without_words)
+
+
+@pytest.fixture
+def script():
+    path = COUNTS.parent.parent / "scripts" / "fuzz_readers.py"
+    spec = importlib.util.spec_from_file_location("fuzz_readers", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+needs_fork = pytest.mark.skipif(sys.platform != "linux", reason="other processes see no patch")
+
+
+@needs_fork
+def test_a_run_tells_of_each_process_that_dies_and_goes_on_behind_it(
+    script, monkeypatch, capfd
+):
+    def dies(folder, content):
+        number = (folder / "count").stat().st_size if (folder / "count").exists() else 0
+        with (folder / "count").open("ab") as file:
+            file.write(b"x")
+        if number == 3:
+            os._exit(7)
+        if number == 1:
+            raise ZeroDivisionError
+
+    monkeypatch.setitem(TARGETS, "recipes", TARGETS["recipes"]._replace(read=dies))
+    run = script.Run(0, script.parts(11, ["recipes"]))
+    run.go(math.inf)
+    assert (sum(run.tried), sum(run.found)) == (11, 5)  # of processes that read 4, 4 and 3
+    said = capfd.readouterr().out
+    assert "recipes, seed 0, input 1: ZeroDivisionError" in said
+    assert "recipes, seed 0, input 3: died (7)" in said
+    assert "recipes, seed 0, input 7: died (7)" in said
+
+
+@needs_fork
+def test_a_run_ends_when_it_is_stopped_or_its_time_is_over(script):
+    for stopped, ends in ((True, math.inf), (False, 0.0)):
+        run = script.Run(0, script.parts(100))
+        if stopped:
+            run.stop()
+        run.go(ends)
+        assert sum(run.tried) == 0
+
+
+def test_every_input_is_tried_once_and_every_target_in_each_turn(script):
+    parts = script.parts(3000)
+    for name, target in TARGETS.items():
+        numbers = [number for part, of in parts if part == name for number in of]
+        assert numbers == list(range(30 * target.share))
+    assert {name for name, of in parts[: len(TARGETS)] if of} > {"pictures", "masks"}
 
 
 @pytest.mark.parametrize("seed", range(12))

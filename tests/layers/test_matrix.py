@@ -19,7 +19,7 @@ pairs = st.tuples(st.integers(1, 4), st.integers(1, 4))
     padding=st.tuples(st.integers(0, 3), st.integers(0, 3)),
     seed=st.integers(0, 99),
 )
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=50)
 def test_the_matrix_convolves_and_its_transpose_is_the_transposed_convolution(
     channels, kernel, size, stride, padding, seed
 ):

@@ -69,6 +69,7 @@ FIGURES = (
     "probabilities",
     "proposals",
     "comparison",
+    "sizes",
 )
 
 
@@ -184,8 +185,13 @@ def add_figure(command: Command) -> None:
     add("--split", default="val", help="of the data set (default: val)")
     add("--picture", type=int, default=0, metavar="I", help="which of the data set, from 0")
     add("--pictures", type=int, default=4, metavar="N", help="comparison: rows (default: 4)")
-    add("--among", type=int, metavar="N", help="failures, comparison: pictures looked through")
-    add("--proposals", type=int, metavar="N", help="failures, proposals: how many windows")
+    add(
+        "--among",
+        type=int,
+        metavar="N",
+        help="failures, comparison, sizes: of so many pictures",
+    )
+    add("--proposals", type=int, metavar="N", help="failures, proposals, sizes: windows")
     add("--num_classes", type=int, default=21, help="architecture of a model")
     add("--in_channels", type=int, default=3, help="architecture of a model")
     add("--width", type=float, default=1.0, help="architecture of a model")

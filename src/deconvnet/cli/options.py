@@ -77,6 +77,8 @@ def load_predictor(arguments: argparse.Namespace, checkpoint: str | None = None)
     """The network the command line names, or another one, run as it asks."""
     from deconvnet.predict import load
 
+    if arguments.calibrate and arguments.precision != "int8":
+        arguments.parser.error("--calibrate is for --precision int8")
     return load(
         checkpoint or arguments.checkpoint,
         engine=arguments.engine,

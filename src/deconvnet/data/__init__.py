@@ -10,16 +10,20 @@ from deconvnet.data import (
     coco,
     folder,
     isbi,
+    label_studio,
     labelme,
     sbd,
     stack,
     voc,
 )
-from deconvnet.data.pairs import PairDataset, refuse_missing
+from deconvnet.data.folder import MASK_FOLDERS
+from deconvnet.data.joined import JOINS, JoinedDataset
+from deconvnet.data.other_exports import advice_on
+from deconvnet.data.pairs import MASK_SUFFIXES, PairDataset, refuse_missing
 from deconvnet.data.sample import Dataset, Sample
 from deconvnet.data.scenes import is_scenes, open_scenes
 from deconvnet.errors import DataError, did_you_mean
-from deconvnet.files import is_dir
+from deconvnet.files import is_dir, is_file
 
 __all__ = ["READERS", "Dataset", "Sample", "open_dataset"]
 
@@ -44,6 +48,9 @@ READERS = {
     "sbd": Reader(sbd.is_sbd, sbd.open_sbd, sbd.LAYOUT),
     "coco": Reader(coco.is_coco, coco.open_coco, coco.LAYOUT),
     "labelme": Reader(labelme.is_labelme, labelme.open_labelme, labelme.LAYOUT),
+    "label-studio": Reader(
+        label_studio.is_label_studio, label_studio.open_label_studio, label_studio.LAYOUT
+    ),
     "stack": Reader(stack.is_stack, stack.open_stack, stack.LAYOUT),
     "isbi": Reader(isbi.is_isbi, isbi.open_isbi, isbi.LAYOUT),
     "folder": Reader(folder.is_folder, folder.open_folder, folder.LAYOUT),
@@ -52,6 +59,9 @@ READERS = {
 
 To add one, add a line. Drawn pictures (`scenes`) come from no folder and are not among them.
 """
+
+_TRIED = 20
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
 
 def open_dataset(
@@ -71,7 +81,8 @@ def open_dataset(
 
     Args:
         path: A folder, or `scenes` for drawn pictures, with settings as in
-            `scenes:count=500,size=256`.
+            `scenes:count=500,size=256`; or several of the same classes, joined by a plus
+            between spaces: `VOC2012 + mine`.
         split: train, val, test, or what else the layout has.
         format: A name in READERS, or scenes; none: the layout is recognised.
         mask_values: For plain folders: the number in the masks that stands for each class.
@@ -83,6 +94,19 @@ def open_dataset(
             missing, or a setting does not exist.
         LabelError: If it is not clear what the labels are.
     """
+    if JOINS in str(path):
+        parts = (
+            open_dataset(
+                part,
+                split,
+                format=format,
+                mask_values=mask_values,
+                check_files=check_files,
+                **settings,
+            )
+            for part in str(path).split(JOINS)
+        )
+        return JoinedDataset(tuple(parts))
     if format == "scenes" or (format is None and is_scenes(path)):
         return open_scenes(path, split, **settings)
     if settings:
@@ -108,8 +132,11 @@ def recognised(path: str | Path, format: str | None = None) -> str:  # noqa: A00
     """
     place = Path(path)
     if not is_dir(place):
+        archive = place.suffix.lower() in _ARCHIVES and is_file(place)
         raise DataError(
-            f"There is no data set {path}; give a folder, or `scenes` for drawn pictures."
+            f"{path} is an archive; unpack it, and give the folder."
+            if archive
+            else f"There is no data set {path}; give a folder, or `scenes` for drawn pictures."
         )
     if format in READERS:
         return format
@@ -118,13 +145,33 @@ def recognised(path: str | Path, format: str | None = None) -> str:  # noqa: A00
             f"There is no format '{format}'; choose one of {', '.join([*READERS, 'scenes'])}."
             f"{did_you_mean(format, [*READERS, 'scenes'])}"
         )
-    for name, reader in READERS.items():
-        if reader.recognises(place):
-            return name
+    found_as = next((name for name in READERS if READERS[name].recognises(place)), None)
+    advice = advice_on(place) if found_as in (None, "folder") else None
+    if found_as is not None and (advice is None or _has_masks(place)):
+        return found_as
+    if advice is not None:
+        raise DataError(f"{place} holds {advice}.")
     found = sorted(entry.name + "/" * entry.is_dir() for entry in place.iterdir())
     shown = ", ".join(found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
+    for inner in sorted(place.glob("*/"))[:_TRIED]:
+        if any(reader.recognises(inner) for reader in READERS.values()):
+            raise DataError(
+                f"{place} holds {shown}, which is no layout that is known, and {inner} is one; "
+                "give that folder."
+            )
     known = "; ".join(reader.layout for reader in READERS.values())
     raise DataError(
         f"{place} holds {shown or 'nothing'}, which is no layout that is known. "
         f"Known are: {known}."
+    )
+
+
+def _has_masks(folder: Path) -> bool:
+    """Whether a plain folder has a file that can be a mask."""
+    places = (folder / name for name in MASK_FOLDERS)
+    return any(
+        path.suffix.lower() in MASK_SUFFIXES
+        for place in places
+        if place.is_dir()
+        for path in place.rglob("*")
     )

@@ -1,7 +1,8 @@
 """CamVid: SegNet's 11 classes, and the 32 colours of the original.
 
     train/ trainannot/ val/ valannot/ ...   SegNet's tutorial: numbers 0 to 10, and 11 for void;
-                                            CVAT writes the same with label_colors.txt and RGB
+                                            CVAT writes the same with label_colors.txt and RGB,
+                                            and lists pictures that nobody labelled without mask
     701_StillsRaw_full/ LabeledApproved_full/NAME_L.png label_colors.txt     the original
     train/ train_labels/NAME_L.png val/ val_labels/ class_dict.csv           the original, split
 
@@ -10,6 +11,7 @@ Of the 32 colours Void counts nowhere, so that 31 classes are left.
 Source: Brostow et al. 2008; Badrinarayanan et al. 2017 for the 11 classes.
 """
 
+import re
 from pathlib import Path
 
 from deconvnet.data.class_files import read_classes
@@ -22,7 +24,7 @@ from deconvnet.data.pairs import (
     listed_names,
     without_suffix,
 )
-from deconvnet.data.splits import SPLITS, names_of_split
+from deconvnet.data.splits import SPLITS, name_of_split, names_of_split, split_word
 from deconvnet.errors import DataError
 from deconvnet.files import is_file
 from deconvnet.labels import CAMVID, IGNORED
@@ -34,19 +36,17 @@ LAYOUT_32 = (
 )
 
 _CODING = MaskCoding(len(CAMVID), ignored=(11, IGNORED))
-_UNSPLIT = "default"
-"""What CVAT calls a split that was given no name."""
+_ANNOTATED = "annot"
+_TABLE = "label_colors.txt"
 
 _STILLS, _APPROVED = "701_StillsRaw_full", "LabeledApproved_full"
 _HELD_OUT_FILM = "Seq05VD"
 
 
 def is_camvid(folder: Path) -> bool:
-    """Whether the folder has CamVid's layout as in SegNet's tutorial."""
-    return any(
-        (folder / split).is_dir() and (folder / f"{split}annot").is_dir()
-        for split in (*SPLITS, _UNSPLIT)
-    )
+    """Whether the folder has CamVid's layout as in SegNet's tutorial, or as CVAT writes it."""
+    there = _parts(folder)
+    return any(part in there for part in SPLITS) or bool(there and is_file(folder / _TABLE))
 
 
 def open_camvid(folder: Path, split: str = "train") -> PairDataset:
@@ -58,13 +58,34 @@ def open_camvid(folder: Path, split: str = "train") -> PairDataset:
         DataError: If the split is not there.
         LabelError: If label_colors.txt is wrong.
     """
-    pairs = _pairs(folder, split)
-    if pairs is None:
-        pairs = _unsplit(folder, split)
-    table = read_classes(folder) if (folder / "label_colors.txt").is_file() else None
+    table = read_classes(folder) if is_file(folder / _TABLE) else None
+    there = _parts(folder)
+    called = split if table is None else name_of_split(split, there) or split
+    found = _pairs(folder, called)
+    unsplit = found is None and table is not None and not any(map(split_word, there))
+    if unsplit:
+        found = [pair for part in there for pair in _pairs(folder, part) or ()]
+    if found is None or (unsplit and not found):
+        splits = [name for name in SPLITS if (folder / name).is_dir()] or there
+        raise DataError(
+            f"{folder} has no split '{split}'; it has {', '.join(splits) or 'none'}."
+        )
     if table is None:
-        return PairDataset(CAMVID, split, tuple(pairs), _CODING)
-    return PairDataset(table.classes, split, tuple(pairs), table.coding())
+        return PairDataset(CAMVID, split, tuple(found), _CODING)
+    pairs = {pair.name: pair for pair in found if is_file(pair.mask)}
+    unlabelled = tuple(pair.name for pair in found if pair.name not in pairs)
+    if unsplit:
+        chosen = names_of_split(folder, split, pairs)
+        pairs = {name: pairs[name] for name in chosen if name in pairs}
+        unlabelled = unlabelled if split == "train" else ()
+    return PairDataset(table.classes, split, tuple(pairs.values()), table.coding(), unlabelled)
+
+
+def _parts(folder: Path) -> list[str]:
+    """The folders of pictures that have one of masks beside them."""
+    masks = sorted(place.name for place in folder.glob(f"?*{_ANNOTATED}/"))
+    names = [name.removesuffix(_ANNOTATED) for name in masks]
+    return [name for name in names if (folder / name).is_dir()]
 
 
 def _pairs(folder: Path, split: str) -> list[PairFiles] | None:
@@ -74,42 +95,45 @@ def _pairs(folder: Path, split: str) -> list[PairFiles] | None:
         return [_listed_pair(folder, listing, line) for line in listed_names(listing)]
     if not (folder / split).is_dir():
         return None
-    masks = folder / f"{split}annot"
+    masks = folder / f"{split}{_ANNOTATED}"
     return [
         PairFiles(f"{split}/{name}", image, masks / f"{name}.png")
         for name, image in files_below(folder / split, IMAGE_SUFFIXES).items()
     ]
 
 
-def _unsplit(folder: Path, split: str) -> list[PairFiles]:
-    """The pairs of a split of what CVAT exported without splits.
-
-    Raises:
-        DataError: If there is no such thing.
-    """
-    everything = _pairs(folder, _UNSPLIT)
-    if everything is None:
-        there = [name for name in SPLITS if (folder / name).is_dir()]
-        raise DataError(
-            f"{folder} has no split '{split}'; it has {', '.join(there) or 'none'}."
-        )
-    by_name = {pair.name: pair for pair in everything}
-    return [by_name[name] for name in names_of_split(folder, split, by_name)]
-
-
 def _listed_pair(folder: Path, listing: Path, line: str) -> PairFiles:
     """The pair of a line, which SegNet's lists write as absolute paths of another machine.
+
+    CVAT's lines are `/default/a photo.png /defaultannot/a photo.png`, and have no mask where
+    nobody labelled the picture.
 
     Raises:
         DataError: If the line is no pair.
     """
+    split = listing.stem
+    part = re.escape(split)
+    ours = re.fullmatch(rf"/?({part}/.+?)( /?({part}{_ANNOTATED}/.+))?", line)
     words = line.rstrip(";").split()
-    if len(words) != 2:
+    if ours and is_file(folder / _TABLE):
+        image = ours[1]
+        mask = ours[3] or f"{split}{_ANNOTATED}/{without_suffix(image.partition('/')[2])}.png"
+    elif len(words) == 2:
+        image, mask = (_below(split, word) for word in words)
+    else:
         raise DataError(
             f"{listing} has the line '{line}'; write `picture mask`, a pair a line."
         )
-    image, mask = ("/".join(word.split("/")[-2:]) for word in words)
     return PairFiles(without_suffix(image), folder / image, folder / mask)
+
+
+def _below(split: str, path: str) -> str:
+    """A path of another machine from the folder of the split on, else its last two parts."""
+    parts = path.split("/")
+    for folder in (split, f"{split}{_ANNOTATED}"):
+        if folder in parts[:-1]:
+            return "/".join(parts[parts.index(folder) :])
+    return "/".join(parts[-2:])
 
 
 def is_camvid32(folder: Path) -> bool:

@@ -88,7 +88,16 @@ def _read_csv(path: Path) -> ClassTable:
 
 def _read_colors(path: Path) -> ClassTable:
     """`red green blue name` a line: CamVid's label_colors.txt."""
-    entries: list[tuple[str, Color | None]] = []
+    return _class_table(path, [(name, color) for name, color in listed_colors(path)])
+
+
+def listed_colors(path: Path) -> list[tuple[str, Color]]:
+    """The names and colours of a list with `red green blue name` a line, in its order.
+
+    Raises:
+        LabelError: If a line is something else.
+    """
+    entries: list[tuple[str, Color]] = []
     for line in listed_names(path):
         words = line.split(maxsplit=3)
         if line.startswith("#"):
@@ -96,7 +105,16 @@ def _read_colors(path: Path) -> ClassTable:
         if len(words) < 4 or not all(word.isdecimal() for word in words[:3]):
             raise LabelError(f"{path} has the line '{line}'; write `red green blue name`.")
         entries.append((words[3], _color(path, [_whole(word) for word in words[:3]])))
-    return _class_table(path, entries)
+    return entries
+
+
+def counts_nowhere(name: str) -> bool:
+    """Whether a class of this name is none: void, ignored, unlabelled.
+
+    >>> counts_nowhere("Unlabeled"), counts_nowhere("road")
+    (True, False)
+    """
+    return normalise_name(name) in _IGNORED_NAMES
 
 
 def _read_labelmap(path: Path) -> ClassTable:
@@ -178,9 +196,7 @@ def _class_table(path: Path, entries: list[tuple[str, Color | None]]) -> ClassTa
     Raises:
         LabelError: If there is no class, or some have a colour and others not, or two the same.
     """
-    ignored = [
-        color for name, color in entries if color and normalise_name(name) in _IGNORED_NAMES
-    ]
+    ignored = [color for name, color in entries if color and counts_nowhere(name)]
     kept = [(name, color) for name, color in entries if color is None or color not in ignored]
     names = [normalise_name(name) for name, _ in kept]
     colors = [color for _, color in kept if color is not None]

@@ -22,14 +22,16 @@ from deconvnet.data.findings import (
     problems_between,
     problems_of_duplicates,
     problems_of_files,
+    problems_of_unlabelled,
     problems_of_whole,
     sizes_of,
 )
+from deconvnet.data.joined import JOINS, JoinedDataset
 from deconvnet.data.look import Look, Problem, counts_of, label_counts, look_at
 from deconvnet.data.pairs import PairDataset
 from deconvnet.data.sample import Dataset
 from deconvnet.data.scenes import Scenes, is_scenes
-from deconvnet.errors import MissingExtraError, UserError
+from deconvnet.errors import DataError, MissingExtraError, UserError
 from deconvnet.labels import Classes
 from deconvnet.progress import tracked
 from deconvnet.shapes import Float32
@@ -97,14 +99,15 @@ class Report:
     @property
     def verdict(self) -> str:
         """The whole report in a sentence."""
-        counted = ", ".join(f"{count} in {split}" for split, count in self.counts.items())
+        counted = [f"{count} in {split}" for split, count in self.counts.items()]
+        counted[:1] = [first.replace(" in", " pictures in") for first in counted[:1]]
         errors = sum(problem.severity == "error" for problem in self.problems)
         warnings = len(self.problems) - errors
         look = f"; {_counted(warnings, 'warning')} to look at" if warnings else ""
         verdict = "can be trained on"
         if errors:
             verdict = f"cannot be trained on yet ({_counted(errors, 'error')})"
-        return f"{self.data} {verdict}: {counted or 'no'} pictures{look}."
+        return f"{self.data} {verdict}: {', '.join(counted) or 'no pictures'}{look}."
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain values."""
@@ -180,9 +183,11 @@ def examine(
         quiet: Show no progress.
 
     Raises:
-        DataError: If there is no such folder or its layout is unknown.
+        DataError: If there is no such folder, its layout is unknown, or it is several.
         MissingExtraError: If its layout needs a library that is not installed.
     """
+    if JOINS in str(path):
+        raise DataError(f"{path} are several data sets; check one at a time.")
     if format != "scenes" and not is_scenes(path):
         wanted = "folder" if format is None and mask_values is not None else format
         format = recognised(path, wanted)  # noqa: A001 - as above
@@ -249,6 +254,9 @@ def quick_check(dataset: Dataset, *, seconds: float = QUICK_SECONDS) -> list[Pro
     Pictures are looked at in an order that mixes the folders, until the time is spent: a small
     data set is looked at wholly. What it finds is so; what it does not find may still be.
     """
+    if isinstance(dataset, JoinedDataset):
+        share = seconds / len(dataset.parts)
+        return [p for part in dataset.parts for p in quick_check(part, seconds=share)]
     if not isinstance(dataset, PairDataset):
         return []
     order = random.Random(0).sample(dataset.pairs, len(dataset))  # the same in every run
@@ -262,7 +270,8 @@ def quick_check(dataset: Dataset, *, seconds: float = QUICK_SECONDS) -> list[Pro
                 break
     if len(looks) == len(dataset):
         return list(_survey_of(dataset, looks).problems)
-    return [problem for look in looks for problem in look.problems]
+    seen = [problem for look in looks for problem in look.problems]
+    return [*problems_of_unlabelled(dataset), *seen]
 
 
 def class_statistics(dataset: Dataset) -> ClassStatistics:

@@ -63,8 +63,11 @@ def problems_of_whole(dataset: PairDataset, statistics: ClassStatistics) -> list
     """What the classes of a split lack."""
     split = dataset.split
     if not dataset.pairs:
-        return [Problem("error", split, f"The split {split} has no picture; add some.")]
-    problems = []
+        nothing = f"The split {split} has no picture; add some."
+        if dataset.unlabelled:
+            nothing = f"Nothing in the split {split} is labelled; label some of its pictures."
+        return [Problem("error", split, nothing), *problems_of_unlabelled(dataset)]
+    problems = problems_of_unlabelled(dataset)
     names = dataset.classes.names
     present = [name for name, n in zip(names, statistics.pixels, strict=True) if n]
     absent = [name for name in names if name not in present]
@@ -88,15 +91,28 @@ def problems_of_whole(dataset: PairDataset, statistics: ClassStatistics) -> list
     return problems
 
 
+def problems_of_unlabelled(dataset: PairDataset) -> list[Problem]:
+    """A word on the pictures that were left out."""
+    left_out = dataset.unlabelled
+    if not left_out:
+        return []
+    sentence = (
+        f"{_pictures(len(left_out))} without any annotation "
+        f"{'is' if len(left_out) == 1 else 'are'} left out: {_some(left_out)}."
+    )
+    return [Problem("warning", dataset.split, sentence)]
+
+
 def _imbalance(names: Sequence[str], statistics: ClassStatistics) -> list[Problem]:
     """A word on the classes that hardly occur."""
     shares = statistics.pixels / max(int(statistics.pixels.sum()), 1)
+    few = min(FEW_PICTURES, statistics.pictures.max() / 2)  # of two pictures none is few
     rare = [
         f"{name} ({share:.2%} of the pixels, {pictures} picture{'s' * (pictures != 1)})"
         for name, share, pictures in zip(
             names, shares.tolist(), statistics.pictures.tolist(), strict=True
         )
-        if 0 < share < RARE_SHARE or 0 < pictures < FEW_PICTURES
+        if 0 < share < RARE_SHARE or 0 < pictures < few
     ]
     if not rare:
         return []
@@ -208,21 +224,23 @@ def problems_of_duplicates(duplicates: Sequence[Duplicate]) -> Iterator[Problem]
     for (kind, split, other), members in groups.items():
         first = f"{members[0].other_name} as {members[0].name}"
         count = len(members)
+        are = "is" if count == 1 else "are"
         if split == other:
             sentence = (
-                f"{count} pictures of {split} are there twice under different names, such as "
-                f"{first}; keep one of each."
+                f"{_pictures(count)} of {split} {are} there twice under different names, such "
+                f"as {first}; keep one of each."
             )
         elif kind == "same":
             sentence = (
-                f"{count} pictures of {other} are the same files as in {split}, such as "
+                f"{_pictures(count)} of {other} {are} the same file as in {split}, such as "
                 f"{first}; scores on them say nothing. Take them out of one."
             )
         else:
             sentence = (
-                f"{count} pictures of {other} look nearly the same as one in {split}, such as "
-                f"{first}; scores on them are too good. Put such pictures (frames of one film, "
-                "crops of one photo) into one split, with lists."
+                f"{_pictures(count)} of {other} {'looks' if count == 1 else 'look'} nearly the "
+                f"same as one in {split}, such as {first}; scores on them are too good. Put "
+                "such pictures (frames of one film, crops of one photo) into one split, with "
+                "lists."
             )
         names = tuple(member.other_name for member in members)
         doubles = tuple((member.split, member.name) for member in members)
@@ -255,6 +273,10 @@ def _first(looks: Sequence[Look]) -> str:
 
 def _names(looks: Iterable[Look]) -> tuple[str, ...]:
     return tuple(look.pair.name for look in looks)
+
+
+def _pictures(count: int) -> str:
+    return "1 picture" if count == 1 else f"{count} pictures"
 
 
 def _some(words: Sequence[str]) -> str:

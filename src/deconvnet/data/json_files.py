@@ -1,6 +1,7 @@
 """Reading JSON files of annotations, whatever they hold."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from deconvnet.data.outlines import FURTHEST
 from deconvnet.errors import DataError
 from deconvnet.files import is_file
 
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 _CONTROL = {chr(code) for code in (*range(32), 127)}
 
 
@@ -18,16 +20,32 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         DataError: If it cannot be read, is no JSON, or holds something else.
     """
+    content = _content(path)
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds no JSON object; export the annotations again.")
+    return content
+
+
+def read_json_list(path: Path) -> list[dict[str, Any]]:
+    """The objects of the list in a JSON file.
+
+    Raises:
+        DataError: If it cannot be read, is no JSON, or holds something else.
+    """
+    content = _content(path)
+    if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
+        raise DataError(f"{path} holds no list of JSON objects; export it again.")
+    return content
+
+
+def _content(path: Path) -> Any:
     try:
-        content = json.loads(path.read_bytes())
+        return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
             f"{path} cannot be read as JSON ({said}); export the annotations again."
         ) from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path} holds no JSON object; export the annotations again.")
-    return content
 
 
 def coordinates(values: object, what: str, *, least: int) -> list[float]:
@@ -90,11 +108,13 @@ def picture_name(value: object, what: str) -> str:
 def first_there(folders: Sequence[Path], name: str) -> Path:
     """The picture in the first folder that has it, by its path or by its last part alone.
 
-    Where none has it, its place in the first folder, which is then reported as missing.
+    Label Studio puts eight hexadecimal digits before the names of files that are uploaded; a
+    picture without them is the one, too. Where none has it, its place in the first folder,
+    which is then reported as missing.
     """
     last = name.rpartition("/")[2]
     for folder in folders:
-        for candidate in dict.fromkeys((name, last)):
+        for candidate in dict.fromkeys((name, last, _UPLOADED.sub("", last))):
             if is_file(folder / candidate):
                 return folder / candidate
     return folders[0] / name

@@ -1,17 +1,22 @@
 """Labels that are described instead of painted: outlines, strokes and run lengths."""
 
 import io
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 
+from deconvnet.data.image_files import opened
 from deconvnet.errors import DataError
 from deconvnet.shapes import Bool, InstanceMap, LabelMap
 
-Kind = Literal["polygon", "rectangle", "circle", "line", "point", "stamp", "coco", "rle"]
+Kind = Literal[
+    "polygon", "rectangle", "circle", "line", "point", "stamp", "coco", "rle", "file"
+]
 
 LINE_WIDTH = 10
 """Pixels; how wide Labelme draws lines that are to become masks."""
@@ -27,7 +32,8 @@ class Outline(NamedTuple):
     """One object, or a part of one; small, comparable and quick to send to a process."""
 
     kind: Kind
-    """stamp: a small mask at a place; coco: a polygon filled as pycocotools does."""
+    """stamp: a small mask at a place; coco: a polygon filled as pycocotools does; file: a mask
+    of the whole picture."""
     label: int
     """Its class, or 255."""
     instance: int
@@ -35,7 +41,8 @@ class Outline(NamedTuple):
     points: bytes
     """float32 x, y, x, y, ... in pixels; of a stamp its upper left corner."""
     content: bytes = b""
-    """The PNG of a stamp, or the counts of run lengths in COCO's compressed form."""
+    """The PNG of a stamp, the counts of run lengths in COCO's compressed form, or the path of a
+    file."""
 
 
 class Outlines(NamedTuple):
@@ -46,6 +53,8 @@ class Outlines(NamedTuple):
     """(height, width) of the picture they were drawn on, where the file says it."""
     background: int
     """Label of the pixels in no outline."""
+    largest_first: bool = False
+    """Whether the largest is the hindmost, whatever their order."""
 
 
 class Patch(NamedTuple):
@@ -77,14 +86,17 @@ def draw_outlines(
     height, width = size
     label_map = np.full(size, outlines.background, np.uint8)
     instance_map = np.zeros(size, np.int32)
-    for outline in outlines.outlines:
-        patch = _DRAWERS[outline.kind](outline, size, where)
-        if patch is None:
-            continue
-        inside, left, top = patch
-        rows = slice(top, min(top + inside.shape[0], height))
-        columns = slice(left, min(left + inside.shape[1], width))
-        inside = inside[: rows.stop - top, : columns.stop - left]
+    drawn = (
+        (outline, _DRAWERS[outline.kind](outline, size, where)) for outline in outlines.outlines
+    )
+    patches: Iterable[tuple[Outline, Patch]]
+    patches = ((outline, patch) for outline, patch in drawn if patch is not None)
+    if outlines.largest_first:
+        patches = sorted(patches, key=lambda each: -np.count_nonzero(each[1].inside))
+    for outline, (whole, left, top) in patches:
+        rows = slice(top, min(top + whole.shape[0], height))
+        columns = slice(left, min(left + whole.shape[1], width))
+        inside = whole[: rows.stop - top, : columns.stop - left]
         label_map[rows, columns][inside] = outline.label
         instance_map[rows, columns][inside] = outline.instance
     return label_map, instance_map
@@ -155,6 +167,24 @@ def _draw_runs(outline: Outline, size: tuple[int, int], where: str) -> Patch | N
     return _decoded({"size": list(size), "counts": outline.content}, size, where)
 
 
+def _draw_file(outline: Outline, size: tuple[int, int], where: str) -> Patch | None:
+    """The pixels of a mask that are not 0, cut out."""
+    path = Path(os.fsdecode(outline.content))
+    with opened(path) as picture:
+        inside = np.array(picture.convert("L")) > 0
+    if inside.shape != size:
+        raise DataError(
+            f"{path} has {inside.shape[1]} x {inside.shape[0]} pixels and its picture "
+            f"{size[1]} x {size[0]}; export the annotations again, or give the picture that "
+            "was labelled."
+        )
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    if not rows.size:
+        return None
+    left, top = int(columns[0]), int(rows[0])
+    return Patch(inside[top : rows[-1] + 1, left : columns[-1] + 1].copy(), left, top)
+
+
 def _decoded(runs: dict[str, object], size: tuple[int, int], where: str) -> Patch:
     from pycocotools import mask
 
@@ -202,4 +232,5 @@ _DRAWERS: dict[Kind, Callable[[Outline, tuple[int, int], str], Patch | None]] = 
     "stamp": _draw_stamp,
     "coco": _draw_coco,
     "rle": _draw_runs,
+    "file": _draw_file,
 }

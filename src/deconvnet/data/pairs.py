@@ -46,6 +46,8 @@ class PairDataset:
     split: str
     pairs: tuple[PairFiles, ...]
     coding: MaskCoding
+    unlabelled: tuple[str, ...] = ()
+    """Pictures that were left out because nobody has labelled them yet."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -131,6 +133,11 @@ def refuse_missing(dataset: PairDataset) -> None:
     Raises:
         DataError: If there is no picture, or a picture or its mask is missing.
     """
+    if not dataset.pairs and dataset.unlabelled:
+        raise DataError(
+            f"None of the {len(dataset.unlabelled)} pictures of the split {dataset.split} is "
+            "labelled; label some, and export again."
+        )
     if not dataset.pairs:
         raise DataError(
             f"The split {dataset.split} has no picture; add some, or choose another."

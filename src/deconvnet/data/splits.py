@@ -72,6 +72,18 @@ def held_out(names: Iterable[str]) -> set[str]:
     return set(ordered[: min(max(below, 1), len(ordered) - 1)])
 
 
+def name_of_split(split: str, there: Iterable[str]) -> str | None:
+    """What the lists or folders of a data set call a split; None if they have it not.
+
+    >>> name_of_split("val", ["Train", "Validation"]), name_of_split("val", ["default"])
+    ('Validation', None)
+    """
+    names = sorted(there)
+    if split in names:
+        return split
+    return next((name for name in names if split_word(name) == split), None)
+
+
 def _in_folders(names: list[str]) -> dict[str, list[str]]:
     """The names by the split their first folder is named after; empty if one has none."""
     parts: dict[str, list[str]] = {}

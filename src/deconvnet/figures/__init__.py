@@ -12,6 +12,7 @@ from deconvnet.figures.growing_proposals import proposals
 from deconvnet.figures.network_drawing import architecture
 from deconvnet.figures.number_planes import deconvolution, unpooling
 from deconvnet.figures.probability_maps import probabilities
+from deconvnet.figures.size_curves import sizes
 from deconvnet.figures.style import save
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "probabilities",
     "proposals",
     "save",
+    "sizes",
     "unpooling",
 ]

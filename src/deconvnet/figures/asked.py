@@ -22,6 +22,7 @@ from deconvnet.figures.network_drawing import architecture
 from deconvnet.figures.number_planes import deconvolution, plane_of, unpooling
 from deconvnet.figures.picture_parts import TITLES
 from deconvnet.figures.probability_maps import class_index, probabilities
+from deconvnet.figures.size_curves import sizes
 from deconvnet.models import MODELS, build_model
 from deconvnet.predict import Predictor, load
 from deconvnet.shapes import Image, LabelMap
@@ -45,10 +46,11 @@ NEEDS = {
     "probabilities": Need(2, 6, "two networks or more"),
     "proposals": Need(1, 1, "the network that segments the proposals"),
     "comparison": Need(2, 2, "the network to beat, an FCN, and the one that is to beat it"),
+    "sizes": Need(1, 30, "FCNs and DeconvNets, of one seed or several"),
 }
 """Every figure by its name on the command line."""
 
-LEAST_SIDE = {"failures": 640, "proposals": 384}
+LEAST_SIDE = {"failures": 640, "proposals": 384, "sizes": 512}
 """Pixels of drawn pictures, if none are given: these figures are about size."""
 
 
@@ -124,8 +126,9 @@ def draw(asked_for: Asked, wishes: Wishes) -> Figure:
     Raises:
         UserError: If a checkpoint, picture, data set, class or option is not what it must be.
     """
-    if asked_for.name == "architecture":
-        return _architecture(asked_for, wishes)
+    on_their_own = {"architecture": _architecture, "sizes": _sizes}
+    if asked_for.name in on_their_own:
+        return on_their_own[asked_for.name](asked_for, wishes)
     if asked_for.name == "deconvolution":
         return deconvolution()
     if not asked_for.networks:
@@ -163,6 +166,23 @@ def draw(asked_for: Asked, wishes: Wishes) -> Figure:
         count = 50 if wishes.proposals is None else wishes.proposals
         return proposals(first, image, count=count, truth=truth)
     return probabilities(networks, image, class_name=wishes.class_name, truth=truth)
+
+
+def _sizes(asked_for: Asked, wishes: Wishes) -> Figure:
+    """Networks of one model are seeds of it here, so they need no titles of their own."""
+    if asked_for.image is not None:
+        raise DataError(
+            f"The figure 'sizes' compares with the truth, and {asked_for.image} is a picture "
+            "alone; give a data set, or none for drawn pictures."
+        )
+    networks = [load(where, device=wishes.device) for where in asked_for.networks]
+    return sizes(
+        networks,
+        _dataset(asked_for, networks[0], wishes),
+        among=wishes.among,
+        proposals=50 if wishes.proposals is None else wishes.proposals,
+        quiet=wishes.quiet,
+    )
 
 
 def titled(checkpoints: Sequence[str], device: str = "auto") -> dict[str, Predictor]:

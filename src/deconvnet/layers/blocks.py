@@ -136,7 +136,8 @@ def _leaves(modules: Iterable[nn.Module]) -> Iterable[nn.Module]:
 
 
 def _start_convolution(module: nn.Conv2d | nn.ConvTranspose2d, std: float) -> None:
-    nn.init.normal_(module.weight, std=std)
+    if not module.weight.is_meta:  # where torch would import its compiler, for two seconds
+        nn.init.normal_(module.weight, std=std)
     if module.bias is not None:
         nn.init.zeros_(module.bias)
 
