@@ -117,7 +117,9 @@ class Load:
     async def run(self, clients: int, seconds: float) -> dict[str, object]:
         """Ask for so long; gives the report."""
         self.until = time.monotonic() + seconds
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=clients)
+        limits = httpx.Limits(  # the server drops a connection after 5 idle seconds, so sooner
+            max_connections=None, max_keepalive_connections=clients, keepalive_expiry=2
+        )
         async with httpx.AsyncClient(
             base_url=self.address, timeout=120, limits=limits
         ) as client:

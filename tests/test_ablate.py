@@ -275,3 +275,32 @@ class Half:
 
     def __getitem__(self, index):
         return self.dataset[index + 2]
+
+
+def test_a_recipe_starts_from_the_run_of_another_with_its_seed(recipe, tmp_path):
+    later = tmp_path / "later.yaml"
+    later.write_text(Recipe.from_mapping({**TINY, "start_from": "tiny.yaml"}).to_yaml())
+    out = tmp_path / "out"
+    made = plan([str(later)], Grid(seeds=(0, 1), ensemble=recipe), out)
+    assert [variant.run.name for variant in made.to_train] == [
+        "tiny.seed-0",
+        "later.seed-0",
+        "tiny.seed-1",
+        "later.seed-1",
+    ]
+    for variant in made.variants:
+        assert variant.recipe.start_from == str(out / f"runs/tiny.seed-{variant.seed}/best")
+        assert variant.changes == {}
+        assert made.partner_of(variant).seed == variant.seed
+    round_about = {**TINY, "start_from": "later.yaml"}
+    (tmp_path / "tiny.yaml").write_text(Recipe.from_mapping(round_about).to_yaml())
+    with pytest.raises(RecipeError, match="again in the end"):
+        plan([str(later)], Grid(), out)
+
+
+def test_rows_of_an_ensemble_of_seeds_are_one_line_of_the_table(recipe, tmp_path):
+    made = plan([recipe], Grid(seeds=(0, 1), ensemble=recipe), tmp_path / "out")
+    rows = ablate(made, quiet=True)
+    together = [line for line in lines_of(rows) if line.ensemble is not None]
+    assert [line.seeds for line in together] == [[0, 1]]
+    assert together[0].ensemble == "tiny"

@@ -169,7 +169,7 @@ def test_describe_tells_the_published_figures(capsys):
     values = json.loads(capsys.readouterr().out)
     assert values["parameters"] == 1_416_587
     assert values["receptive_field"] == 106
-    assert values["layers"][0]["out_channels"] == 64
+    assert values["layers"][0]["kind"] == "local_response_norm"
     assert values["size"] == [224, 224]
 
 

@@ -18,7 +18,8 @@ def quick(monkeypatch):
     }
     recipes = {name: recipe.with_settings(settings) for name, recipe in RECIPES.items()}
     monkeypatch.setattr(module, "RECIPES", recipes)
-    monkeypatch.setattr(module, "SCORED", 5)
+    monkeypatch.setattr(module, "SCORED", 3)
+    monkeypatch.setattr(module, "COLUMNS", 3)
     monkeypatch.setattr(module, "SHOWN", 2)
 
 
@@ -29,7 +30,7 @@ def test_the_demo_writes_one_page_that_needs_nothing_else(quick, tmp_path, monke
     assert text.count('src="data:image/png;base64,') == text.count("<img ")
     assert "http" not in text
     assert "IoU, small objects" in text
-    assert PIL.Image.open(tmp_path / "demo" / "comparison.png").size[0] > 900
+    assert PIL.Image.open(tmp_path / "demo" / "comparison.png").size[0] > 3 * module.SIDE
 
     def no_training(*_arguments, **_settings):
         pytest.fail("what is trained was trained again")

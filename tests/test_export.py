@@ -62,13 +62,16 @@ def checkpoint(folder, name="segnet-basic", **changes):
 
 @pytest.fixture(scope="module")
 def in_onnx(tmp_path_factory):
-    """The folder of a small SegNet-Basic, and what its export to ONNX gave."""
+    """The folder of a small SegNet-Basic, and what its export to ONNX with pictures gave."""
     pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
     place = tmp_path_factory.mktemp("onnx")
     folder = checkpoint(place / "in")
+    (place / "photos").mkdir()
+    for number, sample in enumerate(Scenes("val", count=3, size=40)):
+        PIL.Image.fromarray(sample.image).save(place / "photos" / f"{number}.png")
     jaxtyping.config.update("jaxtyping_disable", True)
-    exported = export(folder, "onnx", place / "out", quiet=True)
+    exported = export(folder, "onnx", place / "out", check=place / "photos", quiet=True)
     jaxtyping.config.update("jaxtyping_disable", False)
     return folder, exported
 
@@ -209,15 +212,8 @@ def test_a_file_that_answers_otherwise_is_refused_and_removed(tmp_path, monkeypa
     assert list((tmp_path / "out").iterdir()) == []
 
 
-@pytest.mark.usefixtures("_unchecked_shapes")
-def test_ones_own_pictures_are_compared(tmp_path):
-    pytest.importorskip("onnxruntime")
-    (tmp_path / "photos").mkdir()
-    for number in range(3):
-        image = Scenes("val", count=3, size=40)[number].image
-        PIL.Image.fromarray(image).save(tmp_path / "photos" / f"{number}.png")
-    folder = checkpoint(tmp_path / "in")
-    exported = export(folder, "onnx", tmp_path / "out", check=tmp_path / "photos", quiet=True)
+def test_ones_own_pictures_are_compared(in_onnx):
+    _, exported = in_onnx
     assert exported.check.pictures == 3
     assert "On 3 pictures" in exported.to_text()
 

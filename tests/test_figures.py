@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -166,11 +167,17 @@ def test_deconvolution_shows_what_torch_computes_both_ways():
 # Architecture
 
 
+@functools.cache
+def diagram_of(name):
+    """A slim network, the size of a picture, and the diagram of both."""
+    network = build_model(name, 5, width=1 / 32)
+    size = (100, 80) if name != "unet-valid" else (64, 64)
+    return network, size, network_drawing.diagram(network, size)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_blocks_are_the_layers_that_describe_counts(name):
-    network = build_model(name, 5, width=1 / 32)
-    size = 96 if name != "unet-valid" else 64
-    drawn = network_drawing.diagram(network, size)
+    network, size, drawn = diagram_of(name)
     rows = [row for row in describe(network, size).layers if row.kind in network_drawing.COLORS]
     aside = {link.through for link in drawn.links} - {""}
     assert list(drawn.blocks) == [row for row in rows if row.name not in aside]
@@ -182,7 +189,7 @@ def test_blocks_are_the_layers_that_describe_counts(name):
     [("deconvnet", 5), ("segnet", 5), ("segnet-bayesian", 5), ("segnet-basic", 4)],
 )
 def test_switches_join_each_pooling_to_the_unpooling_of_its_size(name, count):
-    drawn = network_drawing.diagram(build_model(name, 3, width=1 / 32), (100, 80))
+    _, _, drawn = diagram_of(name)
     assert len(drawn.links) == count
     for link in drawn.links:
         pooling, unpooling = drawn.blocks[link.start], drawn.blocks[link.end]

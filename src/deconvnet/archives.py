@@ -119,7 +119,8 @@ def _members(archive: Path) -> Iterator[Member]:
                     entry.filename,
                     special=(entry.external_attr >> 16) & _FILE_TYPE == _SYMLINK,
                 )
-                if not entry.is_dir() and not _junk(entry.filename):
+                folder = entry.filename.endswith("/")  # is_dir() fails where there is no name
+                if not folder and not _junk(entry.filename):
                     yield Member(entry.filename, opened.open(entry))
         return
     try:

@@ -112,6 +112,9 @@ def grow(
     Taken from large to small, this is figure 6 of the paper: large structure first, fine detail
     later. The memory needed does not depend on the number of windows.
 
+    Windows are cut from the picture as it is and resized to the network's crop_size, which is
+    counted after its input_scale; so that factor is not applied a second time.
+
     Args:
         predictor: The network and how to standardise for it.
         image: The picture.

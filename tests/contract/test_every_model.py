@@ -112,7 +112,7 @@ def test_two_toy_pictures_are_learned(name):
     images[0, :, :, :30] = 1.0
     images[1, :, 38:, :] = 1.0
     labels = images[:, 0].long()
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
     for _ in range(60):
         optimizer.zero_grad()
         loss = F.cross_entropy(network(images), labels)

@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import zipfile
 import zlib
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from scipy.io import loadmat, savemat
 
+from deconvnet.archives import unpack
 from deconvnet.checkpoint import (
     build_network,
     load_checkpoint,
@@ -229,6 +231,16 @@ def test_a_malicious_pickle_is_refused_by_the_name_of_what_it_calls(tmp_path):
     (tmp_path / "a.pth").write_bytes(b"cposix\nsystem\n(S'exit'\ntR.")
     with pytest.raises(CheckpointError, match=r"more than tensors \(posix\.system\)"):
         read_weights(tmp_path / "a.pth")
+
+
+def test_a_zip_whose_member_has_no_name_is_not_unpacked(tmp_path):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("name", "content")
+    (tmp_path / "a.zip").write_bytes(file.getvalue().replace(b"name", b"\0ame"))
+    with pytest.raises(DataError, match="so it was not unpacked"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def add_figure(command: Command) -> None:
         "--among",
         type=int,
         metavar="N",
-        help="failures, comparison, sizes: of so many pictures",
+        help="failures, comparison, sizes: of N pictures",
     )
     add("--proposals", type=int, metavar="N", help="failures, proposals, sizes: windows")
     add("--num_classes", type=int, default=21, help="architecture of a model")

@@ -251,8 +251,8 @@ def sizes(
         )
         y = low + 0.98 + 0.27 * row
         sheet.text(style.MARGIN, y, curve.name, color=color, bold=True)
-        for band, value in zip(bands, mean / 100, strict=True):
-            sheet.text(left + step * (band + 0.5), y, style.percent(value), ha="center")
+        for place, value in zip(bands, mean / 100, strict=True):
+            sheet.text(left + step * (place + 0.5), y, style.percent(value), ha="center")
     for band, (name, count) in enumerate(zip(_band_names(), objects, strict=True)):
         x = left + step * (band + 0.5)
         sheet.text(x, low + 0.28, name, ha="center", bold=True)
