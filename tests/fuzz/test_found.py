@@ -116,7 +116,6 @@ def test_a_name_longer_than_a_file_can_have_is_a_missing_picture(tmp_path):
         load_checkpoint("x" * 300)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", [["check-data", "x" * 300], ["evaluate", "x" * 300, "y" * 300]]
 )

@@ -20,7 +20,7 @@ NETWORKS = (
     *("segnet", "segnet-basic", "segnet-bayesian", "unet", "unet-valid"),
 )
 FORMATS = (
-    *("folder", "voc", "sbd", "coco", "labelme", "cityscapes"),
+    *("folder", "voc", "sbd", "coco", "labelme", "label-studio", "cityscapes"),
     *("camvid", "camvid32", "stack", "isbi", "scenes"),
 )
 DATA_SETS = ("voc2012", "sbd", "camvid", "camvid32", "isbi2012", "vgg16", "vgg16-bn")

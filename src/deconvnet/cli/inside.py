@@ -38,16 +38,19 @@ def add_describe(command: Command) -> None:
 
 
 def _describe(arguments: argparse.Namespace) -> None:
+    import torch
+
     from deconvnet.describe import describe
     from deconvnet.models import MODELS, build_model
 
     if arguments.network in MODELS:
-        network = build_model(
-            arguments.network,
-            arguments.num_classes,
-            in_channels=arguments.in_channels,
-            width=arguments.width,
-        )
+        with torch.device("cpu" if arguments.measure else "meta"):  # shapes need no memory
+            network = build_model(
+                arguments.network,
+                arguments.num_classes,
+                in_channels=arguments.in_channels,
+                width=arguments.width,
+            )
         in_channels = arguments.in_channels
     else:
         from deconvnet.checkpoint import load_checkpoint

@@ -175,10 +175,10 @@ def _sizes(asked_for: Asked, wishes: Wishes) -> Figure:
             f"The figure 'sizes' compares with the truth, and {asked_for.image} is a picture "
             "alone; give a data set, or none for drawn pictures."
         )
-    networks = [load(where, device=wishes.device) for where in asked_for.networks]
+    loaded = [load(w, engine="plain", device=wishes.device) for w in asked_for.networks]
     return sizes(
-        networks,
-        _dataset(asked_for, networks[0], wishes),
+        loaded,
+        _dataset(asked_for, loaded[0], wishes),
         among=wishes.among,
         proposals=50 if wishes.proposals is None else wishes.proposals,
         quiet=wishes.quiet,
