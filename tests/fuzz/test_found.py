@@ -257,3 +257,18 @@ def test_messages_neither_fill_the_screen_nor_steer_the_terminal():
     long = str(UserError("x" * 10_000 + "; do this."))
     assert len(long) < 2100
     assert long.endswith("; do this.")
+
+
+def test_a_gif_whose_frame_is_far_larger_takes_no_memory_for_it(tmp_path, monkeypatch):
+    frame = struct.pack("<4H", 0, 0, 50_000, 58_000)
+    clears_behind_itself = b"\x21\xf9\x04\x08\x0a\x00\x00\x00"
+    path = tmp_path / "huge.gif"
+    path.write_bytes(
+        b"GIF89a\x14\x00\x10\x00\x80\x00\x00" + bytes(6) + clears_behind_itself
+        + b"," + frame + b"\x00\x08\x02\x4c\x01\x00;"
+    )  # fmt: skip
+    filled = []
+    monkeypatch.setattr(PIL.Image.core, "fill", lambda mode, size, color: filled.append(size))
+    with pytest.raises(ImageFileError, match="allow it by --max_pixels"):
+        read_image(path, max_pixels=1_000_000)
+    assert not filled

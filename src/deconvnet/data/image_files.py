@@ -115,7 +115,8 @@ def opened(
     """
     where = "The picture received" if isinstance(file, bytes) else str(file)
     try:
-        with _open_unlimited(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
+        source = io.BytesIO(file) if isinstance(file, bytes) else file
+        with _open_unlimited(source, max_pixels) as picture:
             _refuse_too_large(where, picture.size, max_pixels)
             if page:  # which decodes those before it
                 picture.seek(page)
@@ -133,6 +134,12 @@ def opened(
         raise ImageFileError(f"{where} may not be read; change its permissions.") from None
     except UserError:
         raise
+    except PIL.Image.DecompressionBombError:
+        raise ImageFileError(
+            f"{where} has a frame of more than {2 * (max_pixels or _max_pixels()):,} pixels, a "
+            "guard against files made to fill the memory. If it is yours, allow it by "
+            "--max_pixels or the environment variable DECONVNET_MAX_PIXELS."
+        ) from None
     except Exception as error:  # a decoder of a damaged file may raise anything
         raise ImageFileError(
             f"{where} is damaged or incomplete ({_first_line(error)}); replace the file."
@@ -170,12 +177,19 @@ def palette_picture(label_map: LabelMap, classes: Classes) -> PIL.Image.Image:
     return picture
 
 
-def _open_unlimited(file: str | Path | io.BytesIO) -> PIL.Image.Image:
-    """Open with Pillow's own limit off: ours is checked next, and says how to raise it."""
+def _open_unlimited(file: str | Path | io.BytesIO, max_pixels: int | None) -> PIL.Image.Image:
+    """Open with Pillow's own limit off: ours is checked next, and says how to raise it.
+
+    But for GIF, where opening takes the memory for the first frame, so Pillow has to refuse.
+    """
     with _PIL_LIMIT, warnings.catch_warnings():
+        warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
         limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
         try:
-            return PIL.Image.open(file, formats=_FORMATS)
+            return PIL.Image.open(file, formats=[f for f in _FORMATS if f != "GIF"])
+        except PIL.UnidentifiedImageError:
+            PIL.Image.MAX_IMAGE_PIXELS = max_pixels or _max_pixels()
+            return PIL.Image.open(file, formats=["GIF"])
         finally:
             PIL.Image.MAX_IMAGE_PIXELS = limit
 
