@@ -230,8 +230,9 @@ def sizes(
         f"{objects.sum()} objects of {min(among or len(dataset), len(dataset))} pictures"
         + (f"; mean and range of {most} seeds." if most > 1 else "; one network each."),
     )
-    left, right, low, top = 3.6, style.WIDTH - style.MARGIN, 4.75, 1.4
     height = style.HEIGHT
+    left, right, top = 3.6, style.WIDTH - style.MARGIN, 1.4
+    low = min(4.75, height - 1.58 - 0.27 * (len(curves) - 1))  # room for a row each, and below
     axes = sheet.figure.add_axes(
         (
             left / style.WIDTH,
