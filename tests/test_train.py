@@ -289,7 +289,6 @@ def test_classifiers_on_the_stages_teach_the_network_and_are_not_saved(tmp_path)
     assert any(not torch.equal(with_them[name], without[name]) for name in without)
 
 
-@pytest.mark.slow
 def test_classifiers_on_the_stages_go_on_bit_for_bit(tmp_path, monkeypatch):
     import deconvnet.training_loop as module
 
