@@ -36,9 +36,11 @@ def main() -> None:
 
 def write_split(scenes: Scenes, out: Path) -> None:
     """Write images/, labels/ and instances/ of one split, and the class file."""
-    numbers = [0, *sorted(kind + 1 for kind in scenes._kinds)]  # noqa: SLF001 - our own
+    names = scenes.classes.names
+    kinds = scenes.kinds.split("+") if scenes.kinds else names[1:]
+    numbers = [0, *sorted(names.index(kind) for kind in kinds)]
     classes = Classes.named(
-        [scenes.classes.names[number] for number in numbers],
+        [names[number] for number in numbers],
         [scenes.classes.colors[number] for number in numbers],
         background=0,
     )

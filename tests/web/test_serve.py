@@ -1,7 +1,9 @@
 """The server as a process: what only a real connection can show."""
 
 import contextlib
+import io
 import json
+import logging
 import re
 import signal
 import socket
@@ -234,3 +236,19 @@ def test_a_limit_that_makes_no_sense_is_refused(checkpoints, capsys):
 def test_a_checkpoint_that_is_missing_is_refused(capsys):
     assert main(["serve", "no/such/network", "--port", "0"]) == 2
     assert "There is no checkpoint 'no/such/network'" in capsys.readouterr().err
+
+
+def test_the_log_closes_no_handler_of_another_library(monkeypatch):
+    """absl's closes its stream with itself, which may have been pytest's or anyone's stderr."""
+
+    class Theirs(logging.StreamHandler):
+        def close(self):
+            self.stream.close()
+            super().close()
+
+    stream = io.StringIO()
+    theirs = Theirs(stream)
+    logger = logging.getLogger("theirs")
+    monkeypatch.setattr(logger, "handlers", [theirs])
+    assert main(["serve", "no/such/network", "--port", "0"]) == 2
+    assert not stream.closed

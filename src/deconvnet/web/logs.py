@@ -31,20 +31,16 @@ def log(event: str, level: int = logging.INFO, *, failed: bool = False, **about:
     LOG.log(level, event, extra={"about": about}, exc_info=failed)
 
 
-def configuration(*, quiet: bool) -> dict[str, Any]:
-    """What logging.config.dictConfig is to set up; quiet leaves warnings and worse."""
-    level = "WARNING" if quiet else "INFO"
-    to_stderr = {"handlers": ["stderr"], "level": level, "propagate": False}
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"json": {"()": "deconvnet.web.logs.JsonLines"}},
-        "handlers": {
-            "stderr": {
-                "class": "logging.StreamHandler",
-                "formatter": "json",
-                "stream": "ext://sys.stderr",
-            }
-        },
-        "loggers": dict.fromkeys(("deconvnet.web", "uvicorn"), to_stderr),
-    }
+def write_to_stderr(*, quiet: bool) -> None:
+    """Send our events and uvicorn's to stderr; quiet leaves warnings and worse.
+
+    Not by logging.config.dictConfig: it closes every handler of the process, and those of absl
+    close their streams with themselves.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    for name in ("deconvnet.web", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(logging.WARNING if quiet else logging.INFO)
+        logger.propagate = False

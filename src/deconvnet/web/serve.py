@@ -1,7 +1,6 @@
 """From checkpoints to a running server, and to its end."""
 
 import ipaddress
-import logging.config
 import math
 import signal
 import socket
@@ -19,7 +18,7 @@ from deconvnet.predict import Predictor, load
 from deconvnet.web.app import create_app
 from deconvnet.web.connection import patient_connection
 from deconvnet.web.limits import Limits
-from deconvnet.web.logs import configuration, log
+from deconvnet.web.logs import log, write_to_stderr
 from deconvnet.web.service import Served
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -58,7 +57,7 @@ def serve(
     limits = limits or Limits()
     listening = _listen(host, port)
     try:
-        logging.config.dictConfig(configuration(quiet=quiet))
+        write_to_stderr(quiet=quiet)
         served = load_served(checkpoints, **how)
         local = is_loopback(host)
         app = create_app(
