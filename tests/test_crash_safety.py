@@ -186,7 +186,7 @@ def filled():
     return []
 
 
-@pytest.mark.parametrize("free", [2_000, 100_000])
+@pytest.mark.parametrize("free", [2_000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_a_disk_that_fills_up_damages_nothing(small_disk, whole, filled, monkeypatch, free):
     """The checkpoint, or the state, is the first that no longer fits."""
     import deconvnet.training_loop as module

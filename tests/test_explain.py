@@ -109,7 +109,7 @@ def run(here, *words):
             "where its value can go",
         ),
         (["--project", "conv2_1:3"], "png", "channel    3"),
-        (["--project", "conv3_1"], "png", "conv3_1, class"),
+        pytest.param(["--project", "conv3_1"], "png", "conv3_1, class", marks=pytest.mark.slow),
     ],
 )
 def test_the_command_draws_and_tells(here, capsys, words, suffix, told):

@@ -68,6 +68,7 @@ def test_less_is_kept_for_the_way_back():
     assert kept(thrifty) < 0.6 * kept(plain)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not winograd.is_available(), reason="there is no C++ compiler")
 def test_it_works_with_the_native_kernels_and_their_switches():
     found = []

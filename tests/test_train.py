@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from deconvnet import training_loop
 from deconvnet.checkpoint import load_checkpoint, load_state
 from deconvnet.cli import main
 from deconvnet.errors import DataError, DivergedError, OutputError, RecipeError
@@ -72,9 +73,8 @@ def test_a_run_leaves_checkpoints_log_curve_and_recipe(whole):
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, monkeypatch, whole):
-    import deconvnet.training_loop as module
 
-    real, calls = module.take_step, []
+    real, calls = training_loop.take_step, []
 
     def power_cut(*arguments):
         calls.append(1)
@@ -82,11 +82,11 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, monkeypatch, whole):
             raise SystemExit
         return real(*arguments)
 
-    monkeypatch.setattr(module, "take_step", power_cut)
+    monkeypatch.setattr(training_loop, "take_step", power_cut)
     with pytest.raises(SystemExit):
         train(TINY, out=tmp_path / "cut", quiet=True, device="cpu")
     assert load_state(tmp_path / "cut" / "state.pt")["step"] == 4
-    monkeypatch.setattr(module, "take_step", real)
+    monkeypatch.setattr(training_loop, "take_step", real)
     torch.randn(17)  # the random state of another process is another one
     train(TINY, out=tmp_path / "cut", resume=True, quiet=True, device="cpu")
 
@@ -122,9 +122,8 @@ def words_of(recipe, out):
 
 
 def test_ctrl_c_saves_the_state_and_ends_with_130(tmp_path, monkeypatch, capsys):
-    import deconvnet.training_loop as module
 
-    real, calls = module.take_step, []
+    real, calls = training_loop.take_step, []
 
     def interrupted(*arguments):
         calls.append(1)
@@ -132,7 +131,7 @@ def test_ctrl_c_saves_the_state_and_ends_with_130(tmp_path, monkeypatch, capsys)
             signal.raise_signal(signal.SIGINT)
         return real(*arguments)
 
-    monkeypatch.setattr(module, "take_step", interrupted)
+    monkeypatch.setattr(training_loop, "take_step", interrupted)
     words = words_of(replace(TINY, save_every=100_000), tmp_path / "run")
     assert main([*words, "--device", "cpu"]) == 130
     assert "go on with --resume" in capsys.readouterr().err
@@ -166,14 +165,13 @@ def test_a_folder_that_holds_a_run_is_refused_without_resume(whole):
 
 
 def test_a_run_stopped_before_its_first_state_begins_anew_on_resume(tmp_path, monkeypatch):
-    import deconvnet.training_loop as module
 
     def power_cut(*_arguments):
         raise SystemExit
 
     short = replace(TINY, steps=1)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "take_step", power_cut)
+        patch.setattr(training_loop, "take_step", power_cut)
         with pytest.raises(SystemExit):
             train(short, out=tmp_path / "run", quiet=True, device="cpu")
     train(short, out=tmp_path / "run", resume=True, quiet=True, device="cpu")
@@ -289,25 +287,29 @@ def test_classifiers_on_the_stages_teach_the_network_and_are_not_saved(tmp_path)
     assert any(not torch.equal(with_them[name], without[name]) for name in without)
 
 
-def test_classifiers_on_the_stages_go_on_bit_for_bit(tmp_path, monkeypatch):
-    import deconvnet.training_loop as module
-
-    recipe = TINY.with_settings({"auxiliary": 0.5, "save_every": 2, "steps": 4})
-    train(recipe, out=tmp_path / "whole", quiet=True, device="cpu")
-    real, calls = module.take_step, []
+def assert_goes_on_bit_for_bit(recipe, folder, monkeypatch, *, cut_at):
+    """A run, and one whose power is cut at a step and that goes on, end alike."""
+    train(recipe, out=folder / "whole", quiet=True, device="cpu")
+    real, calls = training_loop.take_step, []
 
     def power_cut(*arguments):
         calls.append(1)
-        if len(calls) == 4:
+        if len(calls) == cut_at:
             raise SystemExit
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "take_step", power_cut)
+        patch.setattr(training_loop, "take_step", power_cut)
         with pytest.raises(SystemExit):
-            train(recipe, out=tmp_path / "cut", quiet=True, device="cpu")
-    train(recipe, out=tmp_path / "cut", resume=True, quiet=True, device="cpu")
-    assert_same_weights(weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut"))
+            train(recipe, out=folder / "cut", quiet=True, device="cpu")
+    train(recipe, out=folder / "cut", resume=True, quiet=True, device="cpu")
+    assert_same_weights(weights_of(folder / "whole"), weights_of(folder / "cut"))
+
+
+@pytest.mark.slow
+def test_classifiers_on_the_stages_go_on_bit_for_bit(tmp_path, monkeypatch):
+    recipe = TINY.with_settings({"auxiliary": 0.5, "save_every": 2, "steps": 4})
+    assert_goes_on_bit_for_bit(recipe, tmp_path, monkeypatch, cut_at=4)
     beside = [load_state(tmp_path / run / "state.pt")["beside"] for run in ("whole", "cut")]
     assert len(beside[0]) == 6  # weight and bias of three
     assert_same_weights(*beside)
@@ -315,13 +317,12 @@ def test_classifiers_on_the_stages_go_on_bit_for_bit(tmp_path, monkeypatch):
 
 def test_training_stops_early_when_patience_is_out(tmp_path, monkeypatch):
     scores = iter([0.5, 0.4, 0.3, 0.9, 0.9, 0.9])
-    import deconvnet.training_loop as module
 
     def scored(job, run, _bar):
         write_log(job, run, next(scores))
 
-    monkeypatch.setattr(module, "score_and_keep", scored)
-    monkeypatch.setattr(module, "finish", lambda _job, run: ended.append(run.step))
+    monkeypatch.setattr(training_loop, "score_and_keep", scored)
+    monkeypatch.setattr(training_loop, "finish", lambda _job, run: ended.append(run.step))
     ended = []
     recipe = TINY.with_settings({"steps": 6, "evaluate_every": 1, "patience": 2})
     train(recipe, out=tmp_path / "run", quiet=True, device="cpu")
@@ -412,24 +413,7 @@ def test_native_kernels_train_as_torch_does(tmp_path):
 @needs_kernels
 def test_a_stopped_run_of_native_kernels_goes_on_bit_for_bit(tmp_path, monkeypatch):
     recipe = replace(TINY, width=1 / 8, engine="native", steps=3, save_every=1)
-    train(recipe, out=tmp_path / "whole", quiet=True, device="cpu")
-
-    import deconvnet.training_loop as module
-
-    real, calls = module.take_step, []
-
-    def power_cut(*arguments):
-        calls.append(1)
-        if len(calls) == 3:
-            raise SystemExit
-        return real(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "take_step", power_cut)
-        with pytest.raises(SystemExit):
-            train(recipe, out=tmp_path / "cut", quiet=True, device="cpu")
-    train(recipe, out=tmp_path / "cut", resume=True, quiet=True, device="cpu")
-    assert_same_weights(weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut"))
+    assert_goes_on_bit_for_bit(recipe, tmp_path, monkeypatch, cut_at=3)
 
 
 @pytest.mark.slow
