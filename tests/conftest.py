@@ -8,7 +8,17 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DRAWN = {}
-"""Pictures of `scenes` by all that decides them."""
+"""Pictures of `scenes` by all that decides them, and the first curve."""
+
+
+def pytest_collectstart() -> None:
+    """Import the large libraries before the first module of ours does.
+
+    While jaxtyping's import hook runs a module, Python takes the bytecode of all that is
+    imported there for stale, and compiles torch, sympy and the rest from their sources: 9 s.
+    """
+    import lightning_fabric  # noqa: F401
+    import scipy.sparse  # noqa: F401
 
 
 def pytest_collection_finish() -> None:
@@ -31,25 +41,34 @@ def _seeded():
 
 @pytest.fixture(scope="module", autouse=True)
 def _drawn_once(request):
-    """Draw no picture of `scenes` twice: hundreds of short trainings see the same few.
+    """Draw no picture of `scenes` twice, and no curve but the first of a process.
 
-    Except for modules that test the drawing, which say DRAWS_ANEW = True.
+    Hundreds of short trainings see the same few pictures, and leave a curve nobody looks at.
+    Modules that test the drawing say DRAWS_ANEW = True.
     """
     if getattr(request.module, "DRAWS_ANEW", False):
         yield
         return
+    from deconvnet import draw
     from deconvnet.data import scenes
 
-    draw = scenes.draw_scene
+    draw_scene, draw_curve = scenes.draw_scene, draw.curve_picture
 
     def recalled(rng, shape, **settings):
         key = repr((rng.bit_generator.state, shape, settings))
         if key not in DRAWN:
-            DRAWN[key] = draw(rng, shape, **settings)
+            DRAWN[key] = draw_scene(rng, shape, **settings)
         return tuple(plane.copy() for plane in DRAWN[key])
+
+    def curve(log, path):
+        if "curve" not in DRAWN:
+            draw_curve(log, path)
+            DRAWN["curve"] = Path(path).read_bytes()
+        Path(path).write_bytes(DRAWN["curve"])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scenes, "draw_scene", recalled)
+        patch.setattr(draw, "curve_picture", curve)
         yield
 
 

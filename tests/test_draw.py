@@ -6,6 +6,7 @@ from deconvnet import draw
 from deconvnet.errors import LabelError, OutputError, ShapeError
 from deconvnet.labels import VOC, Classes
 
+DRAWS_ANEW = True
 PETS = Classes.named(["background", "cat", "dog"], [(0, 0, 0), (200, 10, 20), (30, 40, 210)], 0)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import deconvnet.training_loop as train_module
-from deconvnet import draw, proposals, stages
+from deconvnet import proposals, stages
 from deconvnet.checkpoint import load_checkpoint, load_state
 from deconvnet.cli import main
 from deconvnet.data import Sample, open_dataset
@@ -359,13 +359,7 @@ def test_the_last_step_changes_the_statistics_of_batch_norm_alone(whole_run):
     }
 
 
-@pytest.fixture
-def _no_curve(monkeypatch):
-    monkeypatch.setattr(draw, "curve_picture", lambda _, path: Path(path).write_bytes(b"-"))
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("_no_curve")
 def test_each_stage_goes_on_bit_for_bit(tmp_path, monkeypatch, whole_run):
     """Power cuts before the first state and in the middle of either stage."""
     real, calls = train_module.take_step, []
@@ -435,7 +429,6 @@ def test_a_sheet_shows_evenly_spread_examples():
     assert sheet.dtype == np.uint8
 
 
-@pytest.mark.usefixtures("_no_curve")
 def test_the_command_line_trains_both_stages(tmp_path, capsys):
     recipe = tmp_path / "two.yaml"
     recipe.write_text(replace(TINY, stage1_steps=1, steps=1).to_yaml())

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from torchmetrics.classification import MulticlassCalibrationError
 
 from deconvnet.errors import ShapeError
 from deconvnet.metrics import Calibration
@@ -17,6 +16,8 @@ def drawn(classes=4, seed=0):
 
 @pytest.mark.parametrize("bins", [1, 10, 15])
 def test_torchmetrics_agrees(bins):
+    from torchmetrics.classification import MulticlassCalibrationError
+
     probabilities, target = drawn()
     ours = Calibration.empty(bins).add(probabilities, target).expected_calibration_error
     theirs = MulticlassCalibrationError(4, n_bins=bins, norm="l1", ignore_index=255)(

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from deconvnet.errors import LabelError, ShapeError
 from deconvnet.metrics import ConfusionMatrix
@@ -51,6 +50,8 @@ def test_counts_add_up_and_do_not_mind_the_order(guess, truth, other_guess, othe
 
 
 def test_torchmetrics_agrees_where_every_class_occurs():
+    from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+
     random = np.random.default_rng(0)
     predicted, target = random.integers(0, 5, (2, 3, 40, 50))
     target[random.random(target.shape) < 0.1] = 255

@@ -8,6 +8,7 @@ their own, so colour tells nothing, texture little, and ball and cookie differ i
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ class Scenes:
         """SCENES."""
         return SCENES
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """train/00000, train/00001, ..."""
         return tuple(self._name(index) for index in range(len(self)))
