@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -152,6 +153,17 @@ def test_the_native_kernel_agrees_with_the_plain_code(num_classes, monkeypatch):
     assert np.array_equal(native_sums, plain_sums)  # to the bit
     np.testing.assert_allclose(native_refined, plain_refined, atol=1e-3)
     assert np.array_equal(native_refined.argmax(axis=0), plain_refined.argmax(axis=0))
+
+
+@pytest.mark.usefixtures("native")
+def test_any_number_of_threads_gives_the_same_bits():
+    image, probabilities = random_case(4, 5, 7, 9)
+    refined = []
+    for threads in 1, 2, 3:
+        torch.set_num_threads(threads)
+        refined.append(refine(image, probabilities))
+    torch.set_num_threads(1)
+    assert all(np.array_equal(one, refined[0]) for one in refined)
 
 
 def test_the_native_softmax_stands_extreme_numbers(native, monkeypatch):

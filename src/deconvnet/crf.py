@@ -20,6 +20,7 @@ from scipy import sparse
 
 from deconvnet.errors import RecipeError, ShapeError
 from deconvnet.kernels import load_kernel
+from deconvnet.kernels.parallel import in_parallel
 from deconvnet.shapes import Image, Probabilities
 
 Numbers = Sequence[int | float]
@@ -310,15 +311,15 @@ def _product(
         return np.asarray(matrix @ values)
     rows, width = matrix.shape[0], values.shape[1]
     product = np.empty((rows, width), np.float32)
-    arrays = (
-        np.asarray(matrix.indptr, np.int32),
-        np.asarray(matrix.indices, np.int32),
-        matrix.data,
-        np.ascontiguousarray(values),
-        product,
-    )
-    places = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
-    kernel.multiply(ctypes.c_int64(rows), ctypes.c_int64(width), *places)
+    ends = np.asarray(matrix.indptr, np.int32)
+    given = (np.asarray(matrix.indices, np.int32), matrix.data, np.ascontiguousarray(values))
+
+    def multiply(first: int, last: int) -> None:
+        arrays = (ends[first:], *given, product[first:])
+        places = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
+        kernel.multiply(ctypes.c_int64(last - first), ctypes.c_int64(width), *places)
+
+    in_parallel(multiply, rows)
     return product
 
 
@@ -326,8 +327,13 @@ def _softmax(logits: Float32[np.ndarray, "n k"]) -> Float32[np.ndarray, "n k"]:
     """Softmax over the classes, in place; the native kernel agrees to 1e-6."""
     kernel = load_kernel("crf")
     if kernel is not None:
-        rows, width = (ctypes.c_int64(size) for size in logits.shape)
-        kernel.softmax(rows, width, ctypes.c_void_p(logits.ctypes.data))
+        width = ctypes.c_int64(logits.shape[1])
+
+        def softmax(first: int, last: int) -> None:
+            place = ctypes.c_void_p(logits[first:].ctypes.data)
+            kernel.softmax(ctypes.c_int64(last - first), width, place)
+
+        in_parallel(softmax, len(logits))
         return logits
     logits -= logits.max(axis=1, keepdims=True)
     np.exp(logits, out=logits)

@@ -5,8 +5,6 @@ Every function has its twin in torch: `F.conv2d` with `F.relu`, and the pooling 
 """
 
 import ctypes
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import NamedTuple
 
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from deconvnet.errors import ShapeError
 from deconvnet.kernels import load_kernel
+from deconvnet.kernels.parallel import in_parallel
 from deconvnet.shapes import Features, Float, UInt8
 
 CACHED_KERNELS = 170**2
@@ -66,7 +65,7 @@ def pack(
         sizes = (in_channels, out_channels, first_block, last_block)
         _library().winograd_pack(place, packed.data_ptr(), *strides, *sizes)
 
-    _in_parallel(work, blocks)
+    in_parallel(work, blocks)
     padded_bias = torch.zeros(blocks * block)
     if bias is not None:
         padded_bias[:out_channels] = bias.detach()
@@ -100,9 +99,9 @@ def convolve(
         _library().winograd_convolution(*(t.data_ptr() for t in memory), *sizes, *part)
 
     if tiles >= TILES_PER_THREAD * torch.get_num_threads():
-        _in_parallel(lambda first, last: work(first, last, 0, blocks), tiles)
+        in_parallel(lambda first, last: work(first, last, 0, blocks), tiles)
     else:
-        _in_parallel(lambda first, last: work(0, tiles, first, last), blocks)
+        in_parallel(lambda first, last: work(0, tiles, first, last), blocks)
     return result
 
 
@@ -153,9 +152,9 @@ def kernel_gradient(
             add_up(part, bounds, (0, groups))
 
     if by_tiles:
-        _in_parallel(add_up_parts, parts)
+        in_parallel(add_up_parts, parts)
     else:
-        _in_parallel(lambda first, last: add_up(0, (0, tiles), (first, last)), groups)
+        in_parallel(lambda first, last: add_up(0, (0, tiles), (first, last)), groups)
 
     result = torch.empty_like(weight)
 
@@ -166,7 +165,7 @@ def kernel_gradient(
             sums.data_ptr(), place, parts, sums.shape[1], *strides, *sizes
         )
 
-    _in_parallel(transform_back, channels)
+    in_parallel(transform_back, channels)
     totals = sums[:, 36 * groups * lanes * blocks * 2 * lanes :].sum(0)
     return result, totals[:out_channels]
 
@@ -192,7 +191,7 @@ def pool_corners(
         sizes = (height, width, channels, first_row, last_row)
         _library().pool_corners(*(t.data_ptr() for t in memory), *sizes)
 
-    _in_parallel(work, count * rows)
+    in_parallel(work, count * rows)
     return best, corners
 
 
@@ -219,7 +218,7 @@ def unpool_corners(
             *(t.data_ptr() for t in memory), *size, channels, first_row, last_row
         )
 
-    _in_parallel(work, count * size[0])
+    in_parallel(work, count * size[0])
     return plane
 
 
@@ -242,7 +241,7 @@ def pick_corners(
         sizes = (height, width, channels, first_row, last_row)
         _library().pick_corners(*(t.data_ptr() for t in memory), *sizes)
 
-    _in_parallel(work, count * rows)
+    in_parallel(work, count * rows)
     return picked
 
 
@@ -266,23 +265,6 @@ def _channels_last(features: Tensor) -> Tensor:
 
 def _empty(*shape: int) -> Tensor:
     return torch.empty(shape, memory_format=torch.channels_last)
-
-
-def _in_parallel(work: Callable[[int, int], object], total: int) -> None:
-    """Let torch's number of threads each do one part of 0 ... total."""
-    threads = min(torch.get_num_threads(), total)
-    if threads <= 1:
-        work(0, total)
-        return
-    bounds = [total * part // threads for part in range(threads + 1)]
-    others = _pool(threads - 1).map(work, bounds[1:-1], bounds[2:])
-    work(bounds[0], bounds[1])
-    list(others)
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="deconvnet-kernels")
 
 
 @cache
