@@ -45,8 +45,9 @@ pictures, masks, tables of classes, lists, recipes, COCO's and Labelme's JSON, c
 
 ## What is shipped
 
-- `constraints.txt` pins every package to one version ([why without
-  hashes](decisions/0018-pins-without-hashes.md)).
+- `constraints.txt` pins every package to one version, `locks/` every file of it to its SHA-256;
+  the set-up installs nothing else, and stops at a file with another hash
+  ([how](decisions/0018-every-file-by-its-hash.md)).
 - `make dist` builds wheel and sdist and lists the ingredients (CycloneDX). The long tests
   build both, look at what is in them, install the wheel into an empty environment, and
   predict a picture outside the repository.

@@ -4,6 +4,8 @@
     python3 scripts/set_up.py test     what `make test` needs
     python3 scripts/set_up.py all      that, and what needs a C++ compiler
 
+Only files whose hash stands in locks/ are installed; scripts/lock.py writes those.
+
 Only the standard library, and syntax that an old Python can read, so that it can say it is old.
 """
 
@@ -15,14 +17,19 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+LOCKS = ROOT / "locks"
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-TORCH = "torch==2.13.0"
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 EXTRAS = {
     "core": "",
     "test": "[dev,proposals,export,openvino,serve,hub,coco,tensorboard,docs]",
     "all": "[dev,proposals,export,openvino,serve,hub,coco,tensorboard,docs,ray,oracles]",
+}
+NEEDED_LOCKS = {  # one after the other: what is in the last is built with what is in the others
+    "core": ("core",),
+    "test": ("core", "test"),
+    "all": ("core", "test", "all", "built"),
 }
 NEEDED_GB = {"core": 2, "test": 5, "all": 6}
 
@@ -39,10 +46,8 @@ def main() -> None:
             % (sys.executable, sys.version_info[0], sys.version_info[1])
         )
     stamp = VENV / (".set-up-" + task)
-    fingerprint = hashlib.sha256(
-        b"".join((ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
-        + str(Path(__file__).read_bytes()).encode()
-    ).hexdigest()
+    read = [ROOT / "pyproject.toml", *sorted(LOCKS.glob("*.txt")), Path(__file__)]
+    fingerprint = hashlib.sha256(b"".join(path.read_bytes() for path in read)).hexdigest()
     if stamp.is_file() and stamp.read_text() == fingerprint:
         return
     free = shutil.disk_usage(str(ROOT)).free / 1e9
@@ -56,43 +61,71 @@ def main() -> None:
         subprocess.check_call([sys.executable, "-m", "venv", str(VENV)])
     install_torch()
     say("installing deconvnet%s" % EXTRAS[task])
-    pip("-e", str(ROOT) + EXTRAS[task], "-c", str(ROOT / "constraints.txt"))
+    for lock in NEEDED_LOCKS[task]:
+        demand(install_locked(lock))
+    demand(pip("install", "-qq", "--no-deps", "--no-build-isolation", "-e", str(ROOT)))
+    conflicts = pip("check")
+    if conflicts:
+        sys.exit(
+            conflicts + "What is installed in .venv does not fit together (pip's words are "
+            "above); delete .venv and run the same command again."
+        )
     stamp.write_text(fingerprint)
 
 
 def install_torch() -> None:
     """Take the build of torch without CUDA wherever there is one: PyPI's own is several GB."""
-    if works(
-        [str(PYTHON), "-c", "import torch; assert torch.__version__.startswith('2.13.0')"]
-    ):
+    pins = (ROOT / "constraints.txt").read_text().split()
+    torch = next(pin for pin in pins if pin.startswith("torch=="))
+    there = "import torch; assert torch.__version__.partition('+')[0] == '%s'" % torch[7:]
+    if subprocess.call([str(PYTHON), "-c", there], stderr=subprocess.DEVNULL) == 0:
         return
-    say("installing " + TORCH)
-    if works(pip_command("--no-index", "--no-deps", TORCH)):
+    say("installing " + torch)
+    if not install_locked("torch-cpu", "--no-index"):
         return  # a wheel lies on this machine, where PIP_FIND_LINKS says
-    has_gpu = shutil.which("nvidia-smi") is not None
-    from_project = pip_command("--no-deps", "--index-url", CPU_WHEELS, "--retries", "1", TORCH)
-    if not has_gpu and works(from_project):
+    small = sys.platform == "linux" and shutil.which("nvidia-smi") is None
+    from_project = ("--index-url", CPU_WHEELS, "--retries", "1")
+    if small and not install_locked("torch-cpu", *from_project):
         return
-    pip(TORCH)
+    demand(install_locked("torch"))  # without CUDA on macOS and Windows
 
 
-def pip_command(*arguments: str) -> list:
-    """The words of a call of pip in the environment."""
-    return [str(PYTHON), "-m", "pip", "install", "-qq", *arguments]
+def install_locked(lock: str, *options: str) -> str:
+    """Install a lock's packages from files with its hashes, or stop where a file has another.
 
-
-def pip(*arguments: str) -> None:
-    """Install, or say what failed and stop."""
-    if subprocess.call(pip_command(*arguments)) != 0:
+    Gives pip's words if it could not, for lack of a file or the network; nothing if it could.
+    """
+    kind = "--no-build-isolation" if lock == "built" else "--only-binary=:all:"
+    hashed = ("-qq", "--no-deps", "--require-hashes", kind)
+    words = pip("install", *hashed, *options, "-r", str(LOCKS / (lock + ".txt")))
+    if "DO NOT MATCH THE HASHES" in words:
         sys.exit(
-            "pip could not install what is needed (its words are above); look at the network "
-            "connection and the free disk space, then run the same command again."
+            words + "The set-up stops: a file that pip was given does not have a hash that "
+            "locks/%s.txt names for it, and was not installed. Try again; if that stays so, "
+            "the lock lacks this system's and Python's file, or somebody changed one." % lock
         )
+    return words
 
 
-def works(command: list) -> bool:
-    """Whether a command ends well; its words are not shown."""
-    return subprocess.call(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
+def pip(*arguments: str) -> str:
+    """Run pip in the environment; give its words if it failed, nothing if it did not."""
+    ended = subprocess.run(
+        [str(PYTHON), "-m", "pip", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+        check=False,
+    )
+    return (ended.stdout or "pip said nothing.\n") if ended.returncode else ""
+
+
+def demand(words: str) -> None:
+    """Stop if pip complained."""
+    if words:
+        sys.exit(
+            words + "pip could not install what is needed (its words are above); look at the "
+            "network connection and the free disk space, then run the same command again."
+        )
 
 
 def say(line: str) -> None:
