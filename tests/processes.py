@@ -96,7 +96,7 @@ def _die_at_sync(number):
 
 
 def _interrupt_at_step(number):
-    import deconvnet.training_loop as module
+    import deconvnet.training.loop as module
 
     real, calls = module.take_step, []
 

@@ -189,7 +189,7 @@ def filled():
 @pytest.mark.parametrize("free", [2_000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_a_disk_that_fills_up_damages_nothing(small_disk, whole, filled, monkeypatch, free):
     """The checkpoint, or the state, is the first that no longer fits."""
-    import deconvnet.training_loop as module
+    import deconvnet.training.loop as module
 
     out, real = small_disk / "run", module.take_step
     filler = small_disk / "filler"

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import deconvnet.training_loop as train_module
+import deconvnet.training.loop as train_module
 from deconvnet import proposals, stages
 from deconvnet.checkpoint import load_checkpoint, load_state
 from deconvnet.cli import main
@@ -35,7 +35,7 @@ from deconvnet.stages import (
     stored_side,
 )
 from deconvnet.train import plan, train
-from deconvnet.training_job import prepare
+from deconvnet.training.job import prepare
 
 TINY = Recipe(
     stages="two",

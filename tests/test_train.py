@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from deconvnet import training_loop
 from deconvnet.checkpoint import load_checkpoint, load_state
 from deconvnet.cli import main
 from deconvnet.errors import DataError, DivergedError, OutputError, RecipeError
 from deconvnet.kernels import winograd
 from deconvnet.recipe import Recipe
-from deconvnet.solver import build_optimizer, rate_factor, update_average
 from deconvnet.train import plan, train
-from deconvnet.training_records import write_log
+from deconvnet.training import loop
+from deconvnet.training.records import write_log
+from deconvnet.training.solver import build_optimizer, rate_factor, update_average
 
 TINY = Recipe(
     model="unet",
@@ -74,7 +74,7 @@ def test_a_run_leaves_checkpoints_log_curve_and_recipe(whole):
 
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, monkeypatch, whole):
 
-    real, calls = training_loop.take_step, []
+    real, calls = loop.take_step, []
 
     def power_cut(*arguments):
         calls.append(1)
@@ -82,11 +82,11 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, monkeypatch, whole):
             raise SystemExit
         return real(*arguments)
 
-    monkeypatch.setattr(training_loop, "take_step", power_cut)
+    monkeypatch.setattr(loop, "take_step", power_cut)
     with pytest.raises(SystemExit):
         train(TINY, out=tmp_path / "cut", quiet=True, device="cpu")
     assert load_state(tmp_path / "cut" / "state.pt")["step"] == 4
-    monkeypatch.setattr(training_loop, "take_step", real)
+    monkeypatch.setattr(loop, "take_step", real)
     torch.randn(17)  # the random state of another process is another one
     train(TINY, out=tmp_path / "cut", resume=True, quiet=True, device="cpu")
 
@@ -123,7 +123,7 @@ def words_of(recipe, out):
 
 def test_ctrl_c_saves_the_state_and_ends_with_130(tmp_path, monkeypatch, capsys):
 
-    real, calls = training_loop.take_step, []
+    real, calls = loop.take_step, []
 
     def interrupted(*arguments):
         calls.append(1)
@@ -131,7 +131,7 @@ def test_ctrl_c_saves_the_state_and_ends_with_130(tmp_path, monkeypatch, capsys)
             signal.raise_signal(signal.SIGINT)
         return real(*arguments)
 
-    monkeypatch.setattr(training_loop, "take_step", interrupted)
+    monkeypatch.setattr(loop, "take_step", interrupted)
     words = words_of(replace(TINY, save_every=100_000), tmp_path / "run")
     assert main([*words, "--device", "cpu"]) == 130
     assert "go on with --resume" in capsys.readouterr().err
@@ -171,7 +171,7 @@ def test_a_run_stopped_before_its_first_state_begins_anew_on_resume(tmp_path, mo
 
     short = replace(TINY, steps=1)
     with monkeypatch.context() as patch:
-        patch.setattr(training_loop, "take_step", power_cut)
+        patch.setattr(loop, "take_step", power_cut)
         with pytest.raises(SystemExit):
             train(short, out=tmp_path / "run", quiet=True, device="cpu")
     train(short, out=tmp_path / "run", resume=True, quiet=True, device="cpu")
@@ -201,7 +201,7 @@ def test_a_terminal_shows_the_course_of_the_loss_and_a_file_does_not(
     drawn = []
     real = progress.sparkline
     monkeypatch.setattr(
-        "deconvnet.training_loop.sparkline",
+        "deconvnet.training.loop.sparkline",
         lambda values, width: drawn.append(list(values)) or real(values, width),
     )
     short = replace(TINY, steps=4)
@@ -290,7 +290,7 @@ def test_classifiers_on_the_stages_teach_the_network_and_are_not_saved(tmp_path)
 def assert_goes_on_bit_for_bit(recipe, folder, monkeypatch, *, cut_at):
     """A run, and one whose power is cut at a step and that goes on, end alike."""
     train(recipe, out=folder / "whole", quiet=True, device="cpu")
-    real, calls = training_loop.take_step, []
+    real, calls = loop.take_step, []
 
     def power_cut(*arguments):
         calls.append(1)
@@ -299,7 +299,7 @@ def assert_goes_on_bit_for_bit(recipe, folder, monkeypatch, *, cut_at):
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_loop, "take_step", power_cut)
+        patch.setattr(loop, "take_step", power_cut)
         with pytest.raises(SystemExit):
             train(recipe, out=folder / "cut", quiet=True, device="cpu")
     train(recipe, out=folder / "cut", resume=True, quiet=True, device="cpu")
@@ -321,8 +321,8 @@ def test_training_stops_early_when_patience_is_out(tmp_path, monkeypatch):
     def scored(job, run, _bar):
         write_log(job, run, next(scores))
 
-    monkeypatch.setattr(training_loop, "score_and_keep", scored)
-    monkeypatch.setattr(training_loop, "finish", lambda _job, run: ended.append(run.step))
+    monkeypatch.setattr(loop, "score_and_keep", scored)
+    monkeypatch.setattr(loop, "finish", lambda _job, run: ended.append(run.step))
     ended = []
     recipe = TINY.with_settings({"steps": 6, "evaluate_every": 1, "patience": 2})
     train(recipe, out=tmp_path / "run", quiet=True, device="cpu")

@@ -34,8 +34,8 @@ from deconvnet.progress import say, tracked
 from deconvnet.recipe import Recipe, setting_named, setting_types
 from deconvnet.shapes import Image
 from deconvnet.train import train
-from deconvnet.training_job import model_options
-from deconvnet.training_loop import check_same_recipe
+from deconvnet.training.job import model_options
+from deconvnet.training.loop import check_same_recipe
 
 Row = dict[str, Any]
 """What was measured once: IDENTITY, and the scores."""

@@ -16,8 +16,8 @@ from deconvnet.predict import Predictor, load
 from deconvnet.progress import say
 from deconvnet.recipe import Recipe
 from deconvnet.shapes import Image
-from deconvnet.training_job import prepare
-from deconvnet.training_loop import carry_out
+from deconvnet.training.job import prepare
+from deconvnet.training.loop import carry_out
 
 SIDE = 193
 """Pixels of the pictures: DeconvNet's least, so that its fc6 sees all of one at once."""

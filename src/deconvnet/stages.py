@@ -43,10 +43,10 @@ from deconvnet.predict import Predictor
 from deconvnet.progress import say, tracked
 from deconvnet.recipe import Recipe
 from deconvnet.shapes import BoxArray, Float32, InstanceMap, Int32, UInt8
-from deconvnet.training_job import Job
-from deconvnet.training_loop import carry_out, check_same_recipe
-from deconvnet.training_records import model_card, write_table
-from deconvnet.training_trials import plan_job
+from deconvnet.training.job import Job
+from deconvnet.training.loop import carry_out, check_same_recipe
+from deconvnet.training.records import model_card, write_table
+from deconvnet.training.trials import plan_job
 
 RESIZED = 250 / 224
 """Side of the stored crops over that of the random crops taken from them, as published."""

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from deconvnet.evaluate import Evaluation
-from deconvnet.rate_finder import RateTest, try_rates
 from deconvnet.recipe import Recipe
 from deconvnet.stages import (
     carry_out_two_stages,
@@ -11,9 +10,10 @@ from deconvnet.stages import (
     first_stage,
     plan_two_stages,
 )
-from deconvnet.training_job import Job, prepare
-from deconvnet.training_loop import carry_out
-from deconvnet.training_trials import fitted, plan_job
+from deconvnet.training.job import Job, prepare
+from deconvnet.training.loop import carry_out
+from deconvnet.training.rate_finder import RateTest, try_rates
+from deconvnet.training.trials import fitted, plan_job
 
 
 def train(

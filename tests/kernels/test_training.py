@@ -12,7 +12,7 @@ from deconvnet.kernels import training, winograd
 from deconvnet.kernels.training import native_operations
 from deconvnet.models import build_model
 from deconvnet.recipe import Recipe
-from deconvnet.solver import build_optimizer
+from deconvnet.training.solver import build_optimizer
 
 pytestmark = pytest.mark.skipif(
     not winograd.is_available(), reason="there is no C++ compiler for the native kernels"

@@ -19,8 +19,8 @@ from deconvnet.kernels.allocator import tune_allocator
 from deconvnet.kernels.training import native_operations
 from deconvnet.models import build_model
 from deconvnet.recipe import Recipe
-from deconvnet.solver import build_optimizer
-from deconvnet.training_pictures import TrainingPictures
+from deconvnet.training.pictures import TrainingPictures
+from deconvnet.training.solver import build_optimizer
 
 BATCH = 4
 """Pictures a training step."""

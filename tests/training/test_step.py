@@ -11,11 +11,11 @@ from deconvnet.checkpoint import build_network, load_state
 from deconvnet.data.class_statistics import median_frequency_weights, statistics_of
 from deconvnet.errors import DivergedError
 from deconvnet.recipe import Recipe
-from deconvnet.solver import build_optimizer
 from deconvnet.train import train
-from deconvnet.training_job import prepare
-from deconvnet.training_pictures import TrainingPictures
-from deconvnet.training_step import take_step, trained_module
+from deconvnet.training.job import prepare
+from deconvnet.training.pictures import TrainingPictures
+from deconvnet.training.solver import build_optimizer
+from deconvnet.training.step import take_step, trained_module
 
 TINY = Recipe(
     model="unet",
@@ -100,7 +100,7 @@ def test_a_gradient_that_is_no_number_stops_before_the_weights_move(tmp_path, cl
 
 
 def test_weights_that_overflow_are_not_saved_over_good_ones(tmp_path, monkeypatch):
-    import deconvnet.training_loop as module
+    import deconvnet.training.loop as module
 
     real = module.take_step
 

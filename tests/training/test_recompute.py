@@ -9,8 +9,8 @@ from deconvnet.kernels import winograd
 from deconvnet.kernels.training import native_operations
 from deconvnet.models import build_model
 from deconvnet.recipe import Recipe
-from deconvnet.recompute import recompute_stages
 from deconvnet.train import train
+from deconvnet.training.recompute import recompute_stages
 
 
 def gradients(network, images):

@@ -14,11 +14,11 @@ from deconvnet.errors import RecipeError
 from deconvnet.memory import forget_peak, peak_memory
 from deconvnet.progress import duration, say
 from deconvnet.recipe import Recipe
-from deconvnet.solver import build_optimizer, freeze
-from deconvnet.training_job import Job
-from deconvnet.training_loop import channels_last
-from deconvnet.training_pictures import TrainingPictures, batches_from
-from deconvnet.training_step import take_step, trained_module
+from deconvnet.training.job import Job
+from deconvnet.training.loop import channels_last
+from deconvnet.training.pictures import TrainingPictures, batches_from
+from deconvnet.training.solver import build_optimizer, freeze
+from deconvnet.training.step import take_step, trained_module
 
 
 class Trial(NamedTuple):

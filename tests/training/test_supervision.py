@@ -3,7 +3,7 @@ import torch
 
 from deconvnet.errors import RecipeError
 from deconvnet.models import build_model
-from deconvnet.supervision import Supervised, thinned
+from deconvnet.training.supervision import Supervised, thinned
 
 
 @pytest.mark.parametrize(("model", "stages"), [("deconvnet", 4), ("segnet", 4), ("unet", 3)])

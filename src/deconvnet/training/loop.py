@@ -25,12 +25,12 @@ from deconvnet.evaluate import Evaluation
 from deconvnet.files import remove_partial_files, write_text
 from deconvnet.progress import ProgressBar, say, sparkline
 from deconvnet.recipe import Recipe
-from deconvnet.solver import build_optimizer, freeze, update_average
-from deconvnet.training_job import Job, Run
-from deconvnet.training_pictures import TrainingPictures, batches_from
-from deconvnet.training_records import finish, save, score_and_keep, write_log
-from deconvnet.training_step import refuse_broken_weights, take_step, trained_module
-from deconvnet.transfer import start_from
+from deconvnet.training.job import Job, Run
+from deconvnet.training.pictures import TrainingPictures, batches_from
+from deconvnet.training.records import finish, save, score_and_keep, write_log
+from deconvnet.training.solver import build_optimizer, freeze, update_average
+from deconvnet.training.step import refuse_broken_weights, take_step, trained_module
+from deconvnet.training.transfer import start_from
 
 MAY_CHANGE = {"data", "start_from", "workers", "log_every", "save_every", "tensorboard"}
 """Settings that may differ when a run is resumed: they do not change what is computed then."""

@@ -8,15 +8,16 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from deconvnet import memory, training_trials
+from deconvnet import memory
 from deconvnet.cli import main
 from deconvnet.errors import RecipeError, UserError
 from deconvnet.memory import bytes_in, forget_peak, peak_memory
-from deconvnet.rate_finder import HIGHEST, LOWEST, RateTest
 from deconvnet.recipe import Recipe
 from deconvnet.train import find_learning_rate
-from deconvnet.training_job import prepare
-from deconvnet.training_trials import Trial, fitted, plan_job
+from deconvnet.training import trials as module
+from deconvnet.training.job import prepare
+from deconvnet.training.rate_finder import HIGHEST, LOWEST, RateTest
+from deconvnet.training.trials import Trial, fitted, plan_job
 
 TINY = Recipe(
     model="unet",
@@ -43,7 +44,7 @@ def trials(monkeypatch):
         tried.append(job.recipe.batch_size)
         return Trial(1.0, (300 + 100 * job.recipe.batch_size) * 10**6, 1)
 
-    monkeypatch.setattr(training_trials, "try_steps", pretend)
+    monkeypatch.setattr(module, "try_steps", pretend)
     return tried
 
 
@@ -77,7 +78,7 @@ def test_a_run_that_goes_on_keeps_its_batch(job, trials):
 
 
 def test_a_plan_is_measured_and_warns_of_slow_bf16(tmp_path, monkeypatch):
-    monkeypatch.setattr(training_trials, "bf16_speed", lambda: 0.25)
+    monkeypatch.setattr(module, "bf16_speed", lambda: 0.25)
     recipe = replace(TINY, precision="bf16-mixed", batch_size=2, accumulate=3, ema=0.9)
     said = plan_job(prepare(recipe, tmp_path / "run", device="cpu", quiet=True))
     assert "2 of 6 crops of 32 pixels: 3.0 epochs, 3 passes each" in said
@@ -87,11 +88,11 @@ def test_a_plan_is_measured_and_warns_of_slow_bf16(tmp_path, monkeypatch):
 
 
 def test_bf16_is_measured():
-    assert 0.001 < training_trials.bf16_speed() < 100
+    assert 0.001 < module.bf16_speed() < 100
 
 
 def test_the_finder_says_a_rate_draws_a_curve_and_leaves_no_run(tmp_path, monkeypatch, capsys):
-    from deconvnet import rate_finder
+    from deconvnet.training import rate_finder
 
     monkeypatch.setattr(rate_finder, "STEPS", 16)
     recipe = tmp_path / "mine.yaml"
@@ -107,7 +108,7 @@ def test_the_finder_says_a_rate_draws_a_curve_and_leaves_no_run(tmp_path, monkey
 
 
 def test_the_finder_knows_stages(tmp_path):
-    from deconvnet import rate_finder
+    from deconvnet.training import rate_finder
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rate_finder, "STEPS", 3)

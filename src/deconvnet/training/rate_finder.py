@@ -11,12 +11,12 @@ from deconvnet.checkpoint import build_network
 from deconvnet.errors import DivergedError, RecipeError
 from deconvnet.files import written_whole
 from deconvnet.progress import ProgressBar
-from deconvnet.solver import build_optimizer, freeze
-from deconvnet.training_job import Job
-from deconvnet.training_loop import channels_last
-from deconvnet.training_pictures import TrainingPictures, batches_from
-from deconvnet.training_step import take_step, trained_module
-from deconvnet.transfer import start_from
+from deconvnet.training.job import Job
+from deconvnet.training.loop import channels_last
+from deconvnet.training.pictures import TrainingPictures, batches_from
+from deconvnet.training.solver import build_optimizer, freeze
+from deconvnet.training.step import take_step, trained_module
+from deconvnet.training.transfer import start_from
 
 LOWEST, HIGHEST, STEPS = 1e-6, 10.0, 100
 """Learning rates tried, evenly on a logarithmic scale."""

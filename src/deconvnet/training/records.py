@@ -23,8 +23,8 @@ from deconvnet.files import write_text, written_whole
 from deconvnet.metrics import ConfusionMatrix
 from deconvnet.predict import Predictor
 from deconvnet.progress import ProgressBar
-from deconvnet.solver import rate_factor
-from deconvnet.training_job import Job, Run
+from deconvnet.training.job import Job, Run
+from deconvnet.training.solver import rate_factor
 
 LOG_COLUMNS = ("step", "loss", "learning_rate", "images_per_second", "mean_iou")
 

@@ -12,12 +12,12 @@ from deconvnet import losses
 from deconvnet.errors import DivergedError
 from deconvnet.kernels.training import native_operations
 from deconvnet.labels import IGNORED
-from deconvnet.recompute import recompute_stages
-from deconvnet.solver import hold_frozen, rate_factor
-from deconvnet.supervision import Supervised, thinned
-from deconvnet.synchronise import synchronise_batch_norm
-from deconvnet.training_job import Job
-from deconvnet.training_pictures import TrainingPictures, numbers_of
+from deconvnet.training.job import Job
+from deconvnet.training.pictures import TrainingPictures, numbers_of
+from deconvnet.training.recompute import recompute_stages
+from deconvnet.training.solver import hold_frozen, rate_factor
+from deconvnet.training.supervision import Supervised, thinned
+from deconvnet.training.synchronise import synchronise_batch_norm
 
 
 def trained_module(network: nn.Module, job: Job) -> nn.Module:

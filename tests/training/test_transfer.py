@@ -5,7 +5,7 @@ from deconvnet.checkpoint import Config, save_checkpoint
 from deconvnet.errors import CheckpointError
 from deconvnet.labels import Classes
 from deconvnet.models import build_model
-from deconvnet.transfer import start_from
+from deconvnet.training.transfer import start_from
 
 COLORS = ((0, 0, 0), (200, 60, 60), (60, 200, 60))
 PETS = Classes(("background", "cat", "dog"), COLORS, 0)
