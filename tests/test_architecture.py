@@ -1,10 +1,11 @@
 """ARCHITECTURE.md says what the code does."""
 
-import importlib.util
 import re
 from pathlib import Path
 
 import pytest
+
+from programs import load_program
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
@@ -13,12 +14,7 @@ STEPS = re.findall(r"\[`([\w.]+)\.(\w+)`\]\((src/[^)]+)\)", PAGE)
 
 @pytest.fixture(scope="module")
 def draw_layers():
-    spec = importlib.util.spec_from_file_location(
-        "draw_layers", ROOT / "scripts" / "draw_layers.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program("draw_layers")
 
 
 def test_the_layer_diagram_is_the_one_that_import_linter_enforces(draw_layers):

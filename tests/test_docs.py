@@ -1,7 +1,6 @@
 """What the documents show works: Python runs, command lines parse, links lead somewhere."""
 
 import functools
-import importlib.util
 import re
 import shlex
 import shutil
@@ -17,6 +16,7 @@ from deconvnet.cli import training
 from deconvnet.data.scenes import SCENES, Scenes
 from deconvnet.errors import UserError
 from deconvnet.recipe import Recipe
+from programs import load_program
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -175,10 +175,7 @@ def test_the_site_lists_every_page():
 
 
 def test_the_reference_says_what_the_docstrings_say():
-    path = ROOT / "scripts" / "draw_reference.py"
-    spec = importlib.util.spec_from_file_location("draw_reference", path)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_program("draw_reference")
     assert script.PAGE.read_text(encoding="utf-8") == script.page(), (
         "a docstring changed; run: python scripts/draw_reference.py --write"
     )

@@ -1,13 +1,14 @@
 """The notebooks are the examples, cell by cell."""
 
 import ast
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from programs import load_program
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "scripts" / "draw_notebooks.py"
@@ -22,10 +23,7 @@ def drawn(tmp_path_factory):
 
 
 def script():
-    spec = importlib.util.spec_from_file_location("draw_notebooks", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program("draw_notebooks")
 
 
 def code_of(cells):

@@ -1,7 +1,6 @@
 """What is installed, built and shipped: the locks, the wheel, the sdist, the ingredients."""
 
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import deconvnet
+from programs import load_program
 from small_networks import predictor
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,21 +29,14 @@ SHIPPED = {".cpp", ".h", ".css", ".html", ".js", ".svg", ".py", ".typed"}
 """Kinds of files in the wheel, beside the folder of weights."""
 
 
-def loaded(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def script():
-    return loaded("build_dist")
+    return load_program("build_dist")
 
 
 @pytest.fixture(scope="module")
 def set_up():
-    return loaded("set_up")
+    return load_program("set_up")
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,9 @@
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 
+from programs import load_program
 from reliability import COUNTS, record
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -11,10 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("made", ROOT / "scripts" / "reliability.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program("reliability")
 
 
 def test_the_page_is_made_from_the_counts(script):

@@ -1,7 +1,6 @@
 """No file, however damaged or hostile, makes more of a reader than an error in words."""
 
 import contextlib
-import importlib.util
 import math
 import os
 import random
@@ -17,6 +16,7 @@ from deconvnet.errors import UserError
 from fuzz.commands import COMMANDS, try_command, words_of, wrong_with
 from fuzz.loop import MAX_PIXELS, hostile, try_one
 from fuzz.targets import RAN, TARGETS, malicious, read_state
+from programs import load_program
 from reliability import COUNTS, record
 
 FEW = 3
@@ -75,11 +75,7 @@ def test_the_loop_sees_what_goes_wrong(tmp_path, monkeypatch):
 
 @pytest.fixture
 def script():
-    path = COUNTS.parent.parent / "scripts" / "fuzz_readers.py"
-    spec = importlib.util.spec_from_file_location("fuzz_readers", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program("fuzz_readers")
 
 
 needs_fork = pytest.mark.skipif(sys.platform != "linux", reason="other processes see no patch")

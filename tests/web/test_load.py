@@ -1,22 +1,16 @@
 """The script that asks a server by many clients at once."""
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from programs import load_program
 
 
 @pytest.fixture(scope="module")
 def script():
-    path = ROOT / "scripts" / "load_server.py"
-    spec = importlib.util.spec_from_file_location("load_server", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program("load_server")
 
 
 @pytest.mark.slow
