@@ -1,5 +1,6 @@
 """Work shared out among as many threads as torch is told to use."""
 
+import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,3 +27,7 @@ def in_parallel(work: Callable[[int, int], object], total: int) -> None:
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="deconvnet-kernels")
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has the pool, and not its threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
