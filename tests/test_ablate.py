@@ -13,6 +13,7 @@ from deconvnet.ablate import (
     read_rows,
     values_of,
     variants_of,
+    write_rows,
 )
 from deconvnet.ablation_table import lines_of, markdown, write_tables
 from deconvnet.checkpoint import Config, build_network, save_checkpoint
@@ -65,6 +66,7 @@ def row(**changes):
         "split": "val",
         "images": 3,
         "proposals": 0,
+        "aggregate": "max",
         "ensemble": None,
         "crf": False,
         "weights": ["a"],
@@ -79,18 +81,19 @@ def row(**changes):
     return {**plain, **changes}
 
 
-def test_one_pass_gives_what_the_predictor_gives_in_each_way(networks):
+@pytest.mark.parametrize("aggregate", ["max", "mean"])
+def test_one_pass_gives_what_the_predictor_gives_in_each_way(networks, aggregate):
     predictor, partner = (load(place) for place in networks)
     dataset = open_dataset(DATA, "val")
     ways = [(None, False), (None, True), (partner, False), (partner, True)]
-    found = measure(predictor, dataset, ways, proposals=2, quiet=True)
+    found = measure(predictor, dataset, ways, windows=(2, aggregate), quiet=True)
     for (ensemble, crf), scores in zip(ways, found, strict=True):
         expected = evaluate(
             predictor,
             dataset,
             quiet=True,
             segment=lambda image, e=ensemble, c=crf: predictor(
-                image, proposals=2, ensemble=e, crf=c
+                image, proposals=2, aggregate=aggregate, ensemble=e, crf=c
             ),
         ).to_json()
         assert scores["mean_iou"] == pytest.approx(expected["mean_iou"])
@@ -125,6 +128,25 @@ def test_an_ablation_trains_measures_and_does_neither_twice(recipe, tmp_path, mo
     assert "train      0 networks" in again.to_text()
     assert "reuse      2 trained before" in again.to_text()
     assert ablate(again, quiet=True) == rows
+
+
+def test_the_picture_as_a_whole_is_measured_once_however_proposals_are_joined(
+    networks, tmp_path
+):
+    made = plan([networks[0]], Grid(proposals=(0, 2), aggregate=("max", "mean")), tmp_path)
+    assert made.windows == [(0, "max"), (2, "max"), (2, "mean")]
+    rows = ablate(made, quiet=True)
+    assert [(row["proposals"], row["aggregate"]) for row in rows] == made.windows
+    table = markdown(rows)
+    assert [line.split(" | ")[1] for line in table.splitlines()[4:]] == ["0", "2", "2, mean"]
+    write_tables(tmp_path, rows)
+
+
+def test_a_table_from_before_aggregation_was_varied_is_gone_on_with(networks, tmp_path):
+    made = plan([networks[0]], Grid(), tmp_path)
+    rows = ablate(made, quiet=True)
+    write_rows(tmp_path, [{k: v for k, v in row.items() if k != "aggregate"} for row in rows])
+    assert ablate(made, quiet=True) == read_rows(tmp_path) == rows
 
 
 def test_rows_of_other_weights_are_measured_anew_and_take_the_old_ones_place(
@@ -184,6 +206,8 @@ def test_mistakes_are_told_before_the_work(recipe, networks, tmp_path):
         plan([recipe], Grid(), out, data="missing")
     with pytest.raises(RecipeError, match="must not be negative"):
         plan([recipe], Grid(proposals=(-1,)), out)
+    with pytest.raises(RecipeError, match="--aggregate has sum; name max, mean or both"):
+        plan([recipe], Grid(aggregate=("sum",)), out)
     out.mkdir()
     (out / "table.json").write_text("[]")
     with pytest.raises(OutputError, match="is no table of an ablation"):

@@ -289,7 +289,23 @@ def test_batch_norm_statistics_are_plain_means_over_the_batches():
         torch.testing.assert_close(network[place].running_mean, mean, rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(network[place].running_var, variance, rtol=1e-4, atol=1e-6)
     assert all(module.training for module in network.modules())
-    assert not any(module._forward_pre_hooks for module in network.modules())
+    assert not any(module._forward_hooks for module in network.modules())
+    assert {network[place].momentum for place in expected} == {BatchNorm(1).momentum}
+
+
+def test_statistics_of_a_pass_that_failed_are_those_from_before():
+    network = nn.Sequential(BatchNorm(2)).eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+
+    def batches():
+        yield torch.randn(3, 2, 4, 4) * 9
+        raise OSError("no more")
+
+    with pytest.raises(OSError, match="no more"):
+        reestimate_batch_norm(network, batches())
+    for name in ("0.running_mean", "0.running_var"):
+        torch.testing.assert_close(network.state_dict()[name], before[name], rtol=0, atol=0)
+    assert not network[0].training
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from deconvnet.data import Dataset, open_dataset
 from deconvnet.errors import DataError, OutputError, RecipeError
 from deconvnet.evaluate import check_classes
 from deconvnet.files import write_text
-from deconvnet.instances import instance_scores
+from deconvnet.instances import Aggregate, instance_scores
 from deconvnet.labels import Classes
 from deconvnet.metrics import Scores
 from deconvnet.models import build_model
@@ -40,7 +40,10 @@ from deconvnet.training.loop import check_same_recipe
 Row = dict[str, Any]
 """What was measured once: IDENTITY, and the scores."""
 
-VARIANT = ("base", "changes", "data", "split", "images", "proposals", "ensemble", "crf")
+VARIANT = (
+    *("base", "changes", "data", "split", "images"),
+    *("proposals", "aggregate", "ensemble", "crf"),
+)
 """What rows share whose networks differ by their seed alone."""
 
 IDENTITY = (*VARIANT, "seed")
@@ -88,6 +91,8 @@ class Grid:
     seeds: Sequence[int] = ()
     """None: the recipe's own."""
     proposals: Sequence[int] = (0,)
+    aggregate: Sequence[Aggregate] = ("max",)
+    """How the maps of the proposals are joined."""
     crf: bool = False
     """Measure everything with the CRF too."""
     ensemble: str | None = None
@@ -120,6 +125,12 @@ class Plan:
         return missing
 
     @property
+    def windows(self) -> list[tuple[int, Aggregate]]:
+        """Numbers of proposals and how they are joined; in a picture as a whole nothing is."""
+        pairs = itertools.product(self.grid.proposals, self.grid.aggregate)
+        return list(dict.fromkeys((count, how if count else "max") for count, how in pairs))
+
+    @property
     def ways(self) -> list[tuple[bool, bool]]:
         """With the ensemble or without, with the CRF or without."""
         pairs = itertools.product((False, True), (False, True))
@@ -136,7 +147,7 @@ class Plan:
 
     def to_text(self) -> str:
         """What would be done."""
-        count = len(self.variants) * len(self.grid.proposals) * len(self.ways)
+        count = len(self.variants) * len(self.windows) * len(self.ways)
         there = len(read_rows(self.out))
         lines = [f"train      {len(self.to_train)} networks"]
         lines += [f"           {variant.run.name}" for variant in self.to_train]
@@ -144,7 +155,7 @@ class Plan:
         lines += [f"reuse      {len(kept)} trained before"] if kept else []
         lines.append(
             f"measure    {count} rows: {len(self.variants)} networks x "
-            f"{len(self.grid.proposals)} numbers of proposals x {len(self.ways)} ways to refine"
+            f"{len(self.windows)} ways with proposals x {len(self.ways)} ways to refine"
         )
         lines += [f"           {there} rows are in the table; those among them are kept"] * (
             there > 0
@@ -181,6 +192,10 @@ def plan(
     for name, low, values in (("proposals", 0, grid.proposals), ("seeds", 0, grid.seeds)):
         if any(value < low for value in values):
             raise RecipeError(f"{name} are {values}; they must not be negative.")
+    if unknown := set(grid.aggregate) - set(typing.get_args(Aggregate)):
+        raise RecipeError(
+            f"--aggregate has {', '.join(sorted(unknown))}; name max, mean or both."
+        )
     if pictures is not None and pictures < 1:
         raise RecipeError(f"pictures is {pictures}; it must be at least 1.")
     variants = [
@@ -221,16 +236,18 @@ def ablate(made: Plan, *, device: str = "auto", quiet: bool = False) -> list[Row
         beside = made.partner_of(variant)
         partner = load(beside.checkpoint, device=device) if beside else None
         dataset = open_dataset(_data_of(made, variant), made.split)
-        for count in made.grid.proposals:
-            asked = _rows_asked(made, variant, count, _chosen(dataset, made.pictures))
+        for windows in made.windows:
+            asked = _rows_asked(made, variant, windows, len(_chosen(dataset, made.pictures)))
             missing = [row for row in asked if not any(_same(row, old) for old in rows)]
             if not missing:
                 continue
-            say(f"measuring {_name(variant)}, {count} proposals", quiet=quiet)
+            count, aggregate = windows
+            joined = f" by {aggregate}" if count else ""
+            say(f"measuring {_name(variant)}, {count} proposals{joined}", quiet=quiet)
             predictor = load(variant.checkpoint, device=device)
             ways = [(partner if row["ensemble"] else None, row["crf"]) for row in missing]
             found = measure(
-                predictor, dataset, ways, proposals=count, pictures=made.pictures, quiet=quiet
+                predictor, dataset, ways, windows=windows, pictures=made.pictures, quiet=quiet
             )
             new = [{**row, **scores} for row, scores in zip(missing, found, strict=True)]
             kept = [old for old in rows if not any(_replaces(row, old) for row in new)]
@@ -244,20 +261,21 @@ def measure(
     dataset: Dataset,
     ways: Sequence[tuple[Predictor | None, bool]],
     *,
-    proposals: int = 0,
+    windows: tuple[int, Aggregate] = (0, "max"),
     pictures: int | None = None,
     quiet: bool = False,
 ) -> list[dict[str, float | None]]:
     """Score one network refined in several ways, running it once a picture.
 
-    Each way gives what `predictor(image, proposals=, ensemble=, crf=)` gives, pictures whole;
-    its time is that of the parts it is made of.
+    Each way gives what `predictor(image, proposals=, aggregate=, ensemble=, crf=)` gives,
+    pictures whole; its time is that of the parts it is made of.
 
     Args:
         predictor: The network.
         dataset: Pictures and truth.
         ways: The second network of an ensemble, if any, and whether the CRF refines.
-        proposals: So many object proposals a picture; 0: the picture as a whole.
+        windows: How many object proposals a picture (0: the picture as a whole), and how their
+            maps are joined.
         pictures: Evenly spread ones to take; none: all.
         quiet: Show no progress.
 
@@ -273,7 +291,7 @@ def measure(
     for index in tracked(chosen, "measure", len(chosen), quiet=quiet):
         sample = dataset[index]
         for place, (labels, seconds) in enumerate(
-            _predictions(predictor, sample.image, ways, proposals)
+            _predictions(predictor, sample.image, ways, windows)
         ):
             scores[place] = scores[place].add(labels, sample.label_map, sample.instance_map)
             times[place].append(seconds)
@@ -292,13 +310,14 @@ def _predictions(
     predictor: Predictor,
     image: Image,
     ways: Sequence[tuple[Predictor | None, bool]],
-    proposals: int,
+    windows: tuple[int, Aggregate],
 ) -> Iterator[tuple[np.ndarray, float]]:
     """The label map of each way, and the seconds of the parts it is made of."""
+    count, aggregate = windows
     began = time.perf_counter()
     scores = (
-        torch.from_numpy(instance_scores(predictor, image, proposals))
-        if proposals
+        torch.from_numpy(instance_scores(predictor, image, count, aggregate=aggregate))
+        if count
         else predictor.scores(image).cpu()
     )
     own_seconds = time.perf_counter() - began
@@ -424,9 +443,10 @@ def read_rows(out: Path) -> list[Row]:
     if not file.exists():
         return []
     try:
-        rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
+        kept = json.loads(file.read_text(encoding="utf-8"))["rows"]
+        rows = [{"aggregate": "max", **row} for row in kept]  # older tables do not say it
         if all({*IDENTITY, *SCORES, "milliseconds", "weights"} <= set(row) for row in rows):
-            return list(rows)
+            return rows
     except (OSError, ValueError, TypeError, KeyError):
         pass
     raise OutputError(
@@ -497,7 +517,7 @@ def _train(variant: Variant, *, device: str, quiet: bool) -> None:
 
 
 def _rows_asked(
-    made: Plan, variant: Variant, proposals: int, chosen: Sequence[int]
+    made: Plan, variant: Variant, windows: tuple[int, Aggregate], images: int
 ) -> list[Row]:
     """The rows of a network and a number of proposals, without scores."""
     rows = []
@@ -511,8 +531,9 @@ def _rows_asked(
                 "seed": variant.seed,
                 "data": _data_of(made, variant),
                 "split": made.split,
-                "images": len(chosen),
-                "proposals": proposals,
+                "images": images,
+                "proposals": windows[0],
+                "aggregate": windows[1],
                 "ensemble": _name(partner._replace(seed=None)) if partner else None,
                 "crf": refined,
                 "weights": [_fingerprint(place) for place in places],

@@ -32,6 +32,8 @@ class Line(NamedTuple):
     """Whether no setting differs."""
     base: str
     proposals: int
+    aggregate: str
+    """How the maps of the proposals are joined."""
     ensemble: str | None
     crf: bool
     scores: Mapping[str, list[float]]
@@ -49,10 +51,11 @@ def lines_of(rows: Iterable[Mapping[str, Any]]) -> list[Line]:
     for row in rows:
         changes = ", ".join(f"{name}={value}" for name, value in row["changes"].items())
         where = (row["data"], row["split"], row["images"])
-        way = (row["proposals"], row["ensemble"], row["crf"])
+        way = (row["proposals"], row["aggregate"], row["ensemble"], row["crf"])
         groups.setdefault((row["base"], changes, where, way), []).append(row)
     lines = []
-    for (base, changes, where, (proposals, ensemble, crf)), members in groups.items():
+    for (base, changes, where, way), members in groups.items():
+        proposals, aggregate, ensemble, crf = way
         scores = {
             name: [math.nan if row[name] is None else row[name] for row in members]
             for name in HEADS
@@ -63,6 +66,7 @@ def lines_of(rows: Iterable[Mapping[str, Any]]) -> list[Line]:
                 not changes,
                 base,
                 proposals,
+                aggregate,
                 ensemble,
                 crf,
                 scores,
@@ -90,7 +94,7 @@ def markdown(rows: Iterable[Mapping[str, Any]]) -> str:
         head += ["less base"] * compared + ["ms a picture"] + ["seeds"] * seeded
         table = [head, ["---", *["---:"] * (len(head) - 1)]]
         for line in here:
-            cells = [line.network, str(line.proposals), line.ensemble or "–"]
+            cells = [line.network, _proposals(line), line.ensemble or "–"]
             cells += ["yes" if line.crf else "–", *(_spread(line.scores[n]) for n in HEADS)]
             cells += [_less_base(line, here)] * compared + [f"{line.milliseconds:.0f}"]
             table.append([*cells, *[str(len(line.seeds))] * seeded])
@@ -122,7 +126,7 @@ def plot(rows: Iterable[Mapping[str, Any]], path: str | Path) -> None:
         place = (line.milliseconds, 100 * mean)
         axes.errorbar(*place, 100 * spread, fmt="none", color=color, capsize=3, alpha=0.4)
         axes.plot(*place, marker, color=color)
-        label = str(line.proposals) if line.proposals else "whole"
+        label = _proposals(line) if line.proposals else "whole"
         axes.annotate(label, place, (5, 5), textcoords="offset points", fontsize=8)
     for along in _along_proposals(lines):
         color = COLORS[names.index(along[0].network) % len(COLORS)]
@@ -159,10 +163,16 @@ def write_tables(out: Path, rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _along_proposals(lines: Sequence[Line]) -> list[list[Line]]:
-    """Lines of the table that differ by their number of proposals alone, from few to many."""
+    """Lines of the table that differ by their number of proposals alone, from few to many.
+
+    The picture as a whole begins them all, however the proposals are joined.
+    """
+    joinings = dict.fromkeys(line.aggregate for line in lines if line.proposals)
     groups: dict[tuple[Any, ...], list[Line]] = {}
     for line in lines:
-        groups.setdefault((line.network, line.ensemble, line.crf, line.where), []).append(line)
+        alike = (line.network, line.ensemble, line.crf, line.where)
+        for joined in [line.aggregate] if line.proposals else joinings:
+            groups.setdefault((*alike, joined), []).append(line)
     return [sorted(group, key=lambda line: line.proposals) for group in groups.values()]
 
 
@@ -170,14 +180,23 @@ def _less_base(line: Line, lines: Sequence[Line]) -> str:
     """The mIoU less that of the base recipe predicted alike, paired by seed."""
     if line.is_base:
         return "–"
-    way = (line.base, line.proposals, line.ensemble, line.crf)
     for other in lines:
-        alike = way == (other.base, other.proposals, other.ensemble, other.crf)
-        if other.is_base and alike and other.where == line.where:
+        if other.is_base and _way(other) == _way(line):
             theirs = dict(zip(other.seeds, other.scores["mean_iou"], strict=True))
             ours = zip(line.seeds, line.scores["mean_iou"], strict=True)
             return _spread([own - theirs[seed] for seed, own in ours if seed in theirs], "+")
     return "–"
+
+
+def _way(line: Line) -> tuple[Any, ...]:
+    """What lines share that are of one base, predicted alike."""
+    predicted = (line.proposals, line.aggregate, line.ensemble, line.crf)
+    return (line.base, line.where, *predicted)
+
+
+def _proposals(line: Line) -> str:
+    """Their number, and how they are joined where that is not the paper's way."""
+    return str(line.proposals) if line.aggregate == "max" else f"{line.proposals}, mean"
 
 
 def _mean(values: Sequence[float]) -> tuple[float, float]:

@@ -19,6 +19,7 @@ import hashlib
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +39,7 @@ from deconvnet.errors import CheckpointError, DataError, OutputError, RecipeErro
 from deconvnet.evaluate import Evaluation, evaluate
 from deconvnet.files import remove_partial_files, write_text, written_whole
 from deconvnet.instances import CONTEXT
+from deconvnet.kernels.training import native_operations
 from deconvnet.labels import IGNORED, Classes
 from deconvnet.predict import Predictor
 from deconvnet.progress import say, tracked
@@ -318,22 +320,33 @@ def reestimate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> int:
     Source: SPEC, 1.2, "Conversion".
     """
     modes = [(module, module.training) for module in network.modules()]
-    moments: dict[nn.BatchNorm2d, list[Tensor]] = {
-        module: [] for module, _ in modes if isinstance(module, nn.BatchNorm2d)
+    norms = [module for module, _ in modes if isinstance(module, nn.BatchNorm2d)]
+    averages = {
+        norm: (norm.running_mean, norm.running_var)
+        for norm in norms
+        if norm.running_mean is not None and norm.running_var is not None
     }
+    before = {norm: (norm.momentum, torch.stack(pair)) for norm, pair in averages.items()}
+    moments: dict[nn.Module, list[Tensor]] = {norm: [] for norm in averages}
 
-    def note(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        (features,) = inputs
-        if features.numel() > features.shape[1]:
-            variance, mean = torch.var_mean(features, (0, 2, 3), correction=0)
-            moments[norm].append(torch.stack([mean, variance]))  # type: ignore[index]  # one of them
+    def note(norm: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+        values = inputs[0].numel() // inputs[0].shape[1]
+        if values > 1:
+            mean, unbiased = averages[norm]  # type: ignore[index]  # the hook is on these alone
+            moments[norm].append(torch.stack([mean, unbiased * ((values - 1) / values)]))
+            restore(norm)
 
-    handles = [norm.register_forward_pre_hook(note) for norm in moments]
+    def restore(norm: nn.Module) -> None:
+        for average, old in zip(averages[norm], before[norm][1], strict=True):  # type: ignore[index]
+            average.copy_(old)
+
+    handles = [norm.register_forward_hook(note) for norm in averages]
     network.eval()
     seen = 0
     try:
-        for norm in moments:
+        for norm in averages:
             norm.train()
+            norm.momentum = 1.0  # its averages are then those of the batch alone
         for batch in batches:
             network(batch)
             seen += 1
@@ -342,11 +355,14 @@ def reestimate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> int:
             handle.remove()
         for module, mode in modes:
             module.training = mode
-    for norm, measured in moments.items():
-        if measured and norm.running_mean is not None and norm.running_var is not None:
-            mean, variance = torch.stack(measured).double().mean(0)
-            norm.running_mean.copy_(mean)
-            norm.running_var.copy_(variance)
+        for norm, (momentum, _) in before.items():
+            norm.momentum = momentum
+            restore(norm)
+    for norm, (running_mean, running_var) in averages.items():
+        if moments[norm]:
+            mean, variance = torch.stack(moments[norm]).double().mean(0)
+            running_mean.copy_(mean)
+            running_var.copy_(variance)
     return seen
 
 
@@ -539,7 +555,8 @@ def _finish(job: Job, second: Job) -> Evaluation | None:
         trained = load_checkpoint(second.out / names[0])
         network = trained.network.to(job.fabric.device)
         predictor = Predictor(network, trained.config, job.fabric.device)
-        reestimate_batch_norm(network, _statistics_batches(second, predictor))
+        with native_operations() if second.native else nullcontext():
+            reestimate_batch_norm(network, _statistics_batches(second, predictor))
         for name in names:
             save_checkpoint(job.out / name, network, job.config)
     log = _joined_log(job)

@@ -104,6 +104,11 @@ def numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
+def words(text: str) -> list[str]:
+    """Words from text such as max,mean."""
+    return text.split(",")
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add --json [FILE]."""
     parser.add_argument(

@@ -17,6 +17,7 @@ from deconvnet.cli.options import (
     numbers,
     prediction_options,
     print_result,
+    words,
 )
 from deconvnet.errors import RecipeError
 
@@ -231,6 +232,7 @@ def add_ablate(command: Command) -> None:
     add("--grid", action="store_true", help="combine all values of --vary instead")
     add("--seeds", type=numbers, default=[], metavar="0,1,2", help="train each with each seed")
     add("--proposals", type=numbers, default=[0], metavar="0,10,50", help="predict with each")
+    add("--aggregate", type=words, default=["max"], metavar="max,mean", help="join them so")
     add("--ensemble", metavar="CHECKPOINT|RECIPE", help="also together with this network")
     add("--crf", action="store_true", help="also with the dense CRF")
     add("--search", choices=["crf"], help="find settings of the CRF for one CHECKPOINT instead")
@@ -253,7 +255,15 @@ def _ablate(arguments: argparse.Namespace) -> None:
     if arguments.grid:
         crossed, varied = {**crossed, **varied}, {}
     seeds = arguments.seeds or ([] if arguments.seed is None else [arguments.seed])
-    grid = Grid(crossed, varied, seeds, arguments.proposals, arguments.crf, arguments.ensemble)
+    grid = Grid(
+        crossed,
+        varied,
+        seeds,
+        arguments.proposals,
+        arguments.aggregate,
+        arguments.crf,
+        arguments.ensemble,
+    )
     made = plan(
         arguments.sources,
         grid,
