@@ -1,6 +1,7 @@
 """Networks from Caffe's layers and back, and the same networks run by another engine."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -307,6 +308,77 @@ def test_networks_that_are_not_as_published_are_not_written():
         network_to_caffe(build_model("unet", 2, width=WIDTH), "unet", (64, 64))
     with pytest.raises(ShapeError, match="193 pixels or more"):
         network_to_caffe(random_network("deconvnet"), "deconvnet", (64, 224))
+
+
+# The published network
+
+
+def published_layers():
+    """Type, name, bottoms, tops and channels of each layer with weights, pooling or unpooling.
+
+    Read off the authors' DeconvNet_inference_deploy.prototxt; ReLUs, in place, are left out.
+    """
+    encoder = {1: (64, 64), 2: (128, 128), 3: (256,) * 3, 4: (512,) * 3, 5: (512,) * 3}
+    decoder = {
+        5: (512,) * 3,
+        4: (512, 512, 256),
+        3: (256, 256, 128),
+        2: (128, 64),
+        1: (64,) * 2,
+    }
+    last = "data"
+    for block, widths in encoder.items():
+        for place, channels in enumerate(widths, 1):
+            name = f"conv{block}_{place}"
+            yield "CONVOLUTION", name, [last], [name], channels
+            yield "BN", f"bn{block}_{place}", [name], [name], None
+            last = name
+        pool = f"pool{block}"
+        yield "POOLING", pool, [last], [pool, f"{pool}_mask"], None
+        last = pool
+    for name in ("fc6", "fc7"):
+        yield "CONVOLUTION", name, [last], [name], 4096
+        yield "BN", f"bn{name}", [name], [name], None
+        last = name
+    yield "DECONVOLUTION", "fc6-deconv", [last], ["fc6-deconv"], 512
+    yield "BN", "fc6-deconv-bn", ["fc6-deconv"], ["fc6-deconv"], None
+    last = "fc6-deconv"
+    for block, widths in decoder.items():
+        yield (
+            "UNPOOLING",
+            f"unpool{block}",
+            [last, f"pool{block}_mask"],
+            [f"unpool{block}"],
+            None,
+        )
+        last = f"unpool{block}"
+        for place, channels in enumerate(widths, 1):
+            name = f"deconv{block}_{place}"
+            yield "DECONVOLUTION", name, [last], [name], channels
+            yield "BN", f"debn{block}_{place}", [name], [name], None
+            last = name
+    yield "CONVOLUTION", "seg-score-voc", [last], ["seg-score"], 21
+
+
+def test_the_prototxt_we_write_for_deconvnet_is_wired_as_the_published_one():
+    network = build_model("deconvnet", 21, width=1 / 32, fc_channels=4096 // 32)
+    layers = network_to_caffe(network, "deconvnet", (224, 224))
+    text = deploy_prototxt(layers, size=(224, 224), dialect="deconvnet")
+    written = []
+    for line in text.splitlines():
+        kind = re.search(r"type: (\w+)", line)
+        if kind is None or kind[1] == "RELU":
+            continue
+        named = {
+            key: re.findall(rf'{key}: "([^"]+)"', line) for key in ("name", "bottom", "top")
+        }
+        outputs = re.search(r"num_output: (\d+)", line)
+        channels = int(outputs[1]) if outputs else None
+        if channels is not None and named["name"] != ["seg-score-voc"]:
+            channels *= 32
+        written.append((kind[1], *named["name"], named["bottom"], named["top"], channels))
+    assert written == list(published_layers())
+    assert re.findall(r"unpool_h: (\d+)", text) == ["14", "28", "56", "112", "224"]
 
 
 # Another engine

@@ -478,7 +478,9 @@ class _Tape:
         else:
             blobs.append(_array(module.bias))
         kind = "Deconvolution" if isinstance(module, nn.ConvTranspose2d) else "Convolution"
-        self.add(name or self.names[place], kind, blobs=tuple(blobs), settings=settings)
+        name = name or self.names[place]
+        tops = ("seg-score",) if name == "seg-score-voc" else ()  # the release's one odd name
+        self.add(name, kind, blobs=tuple(blobs), tops=tops, settings=settings)
 
     def blocks(self, place: str) -> None:
         """All the blocks of one stage: convolution, batch norm, ReLU."""
