@@ -48,6 +48,7 @@ from deconvnet.shapes import BoxArray, Float32, InstanceMap, Int32, UInt8
 from deconvnet.training.job import Job
 from deconvnet.training.loop import carry_out, check_same_recipe
 from deconvnet.training.records import model_card, write_table
+from deconvnet.training.solver import freeze
 from deconvnet.training.trials import plan_job
 
 RESIZED = 250 / 224
@@ -308,7 +309,8 @@ def reestimate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> int:
     Each batch is normalised by its own statistics on its way, as in training; dropout is off.
     Variances are biased (divided by the number of values): the release means to correct them,
     but its integer division makes the factor 1. A layer that sees a single value of each
-    channel in a batch learns nothing from it.
+    channel in a batch learns nothing from it. A layer that is frozen, its scale without a
+    gradient, keeps and uses the statistics it has, as it did in training.
 
     Args:
         network: Changed in place; comes back in the mode it was in.
@@ -325,6 +327,7 @@ def reestimate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> int:
         norm: (norm.running_mean, norm.running_var)
         for norm in norms
         if norm.running_mean is not None and norm.running_var is not None
+        if not norm.affine or norm.weight.requires_grad
     }
     before = {norm: (norm.momentum, torch.stack(pair)) for norm, pair in averages.items()}
     moments: dict[nn.Module, list[Tensor]] = {norm: [] for norm in averages}
@@ -555,6 +558,7 @@ def _finish(job: Job, second: Job) -> Evaluation | None:
         trained = load_checkpoint(second.out / names[0])
         network = trained.network.to(job.fabric.device)
         predictor = Predictor(network, trained.config, job.fabric.device)
+        freeze(network, second.recipe.freeze)
         with native_operations() if second.native else nullcontext():
             reestimate_batch_norm(network, _statistics_batches(second, predictor))
         for name in names:
