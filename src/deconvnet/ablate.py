@@ -192,10 +192,6 @@ def plan(
     for name, low, values in (("proposals", 0, grid.proposals), ("seeds", 0, grid.seeds)):
         if any(value < low for value in values):
             raise RecipeError(f"{name} are {values}; they must not be negative.")
-    if unknown := set(grid.aggregate) - set(typing.get_args(Aggregate)):
-        raise RecipeError(
-            f"--aggregate has {', '.join(sorted(unknown))}; name max, mean or both."
-        )
     if pictures is not None and pictures < 1:
         raise RecipeError(f"pictures is {pictures}; it must be at least 1.")
     variants = [

@@ -254,6 +254,9 @@ def _ablate(arguments: argparse.Namespace) -> None:
     varied = dict(map(values_of, arguments.vary))
     if arguments.grid:
         crossed, varied = {**crossed, **varied}, {}
+    if unknown := set(arguments.aggregate) - {"max", "mean"}:
+        named = ", ".join(sorted(unknown))
+        raise RecipeError(f"--aggregate is {named}; it can be max, mean or max,mean.")
     seeds = arguments.seeds or ([] if arguments.seed is None else [arguments.seed])
     grid = Grid(
         crossed,
