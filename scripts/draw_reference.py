@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 
 import deconvnet
 from deconvnet.recipe import Recipe, setting_docs
@@ -23,6 +24,8 @@ HEAD = """# Reference
 Written by `scripts/draw_reference.py` from the docstrings. Arrays are NumPy unless a tensor
 is named.
 """
+
+ARRAYS = {"ArrayLike | None": ArrayLike | None, "ArrayLike": ArrayLike}
 
 SECTION = re.compile(r"^(Args|Returns|Raises|Source|Differs):\s*(.*)$")
 
@@ -80,6 +83,8 @@ def entry(path: str, value: Any, level: str) -> str:
     elif callable(value):
         try:
             signature = re.sub(r" at 0x\w+", "", str(inspect.signature(value)))
+            for name, alias in ARRAYS.items():  # Python 3.11 spells an alias out
+                signature = signature.replace(inspect.formatannotation(alias), name)
         except (TypeError, ValueError):
             signature = "(...)"
         short = re.sub(r"[a-zA-Z_]\w*\.(?=[a-zA-Z])", "", signature)
