@@ -375,7 +375,6 @@ def test_the_last_step_changes_the_statistics_of_batch_norm_alone(whole_run):
     }
 
 
-@pytest.mark.slow
 def test_the_last_step_leaves_frozen_parts_the_statistics_they_were_trained_with(tmp_path):
     frozen = replace(TINY, freeze="encoder", stage1_steps=1, steps=1, evaluate_every=1)
     train(frozen, out=tmp_path / "run", device="cpu", quiet=True)
@@ -386,6 +385,7 @@ def test_the_last_step_leaves_frozen_parts_the_statistics_they_were_trained_with
     assert not any(name.startswith("encoder.") for name in changed)
 
 
+@pytest.mark.slow
 def test_each_stage_goes_on_bit_for_bit(tmp_path, monkeypatch, whole_run):
     """Power cuts before the first state and in the middle of either stage."""
     real, calls = train_module.take_step, []

@@ -322,32 +322,37 @@ def reestimate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> int:
     Source: SPEC, 1.2, "Conversion".
     """
     modes = [(module, module.training) for module in network.modules()]
-    norms = [module for module, _ in modes if isinstance(module, nn.BatchNorm2d)]
-    averages = {
+    norms = [
+        module
+        for module, _ in modes
+        if isinstance(module, nn.BatchNorm2d)
+        if not module.affine or module.weight.requires_grad
+    ]
+    averages: dict[nn.Module, tuple[Tensor, Tensor]] = {
         norm: (norm.running_mean, norm.running_var)
         for norm in norms
         if norm.running_mean is not None and norm.running_var is not None
-        if not norm.affine or norm.weight.requires_grad
     }
-    before = {norm: (norm.momentum, torch.stack(pair)) for norm, pair in averages.items()}
+    before = {norm: torch.stack(pair) for norm, pair in averages.items()}
+    momenta = [(norm, norm.momentum) for norm in norms]
     moments: dict[nn.Module, list[Tensor]] = {norm: [] for norm in averages}
 
     def note(norm: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
         values = inputs[0].numel() // inputs[0].shape[1]
         if values > 1:
-            mean, unbiased = averages[norm]  # type: ignore[index]  # the hook is on these alone
+            mean, unbiased = averages[norm]
             moments[norm].append(torch.stack([mean, unbiased * ((values - 1) / values)]))
             restore(norm)
 
     def restore(norm: nn.Module) -> None:
-        for average, old in zip(averages[norm], before[norm][1], strict=True):  # type: ignore[index]
+        for average, old in zip(averages[norm], before[norm], strict=True):
             average.copy_(old)
 
     handles = [norm.register_forward_hook(note) for norm in averages]
     network.eval()
     seen = 0
     try:
-        for norm in averages:
+        for norm in norms:
             norm.train()
             norm.momentum = 1.0  # its averages are then those of the batch alone
         for batch in batches:
@@ -358,12 +363,13 @@ def reestimate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> int:
             handle.remove()
         for module, mode in modes:
             module.training = mode
-        for norm, (momentum, _) in before.items():
+        for norm, momentum in momenta:
             norm.momentum = momentum
-            restore(norm)
-    for norm, (running_mean, running_var) in averages.items():
-        if moments[norm]:
-            mean, variance = torch.stack(moments[norm]).double().mean(0)
+        for kept in averages:
+            restore(kept)
+    for measured, (running_mean, running_var) in averages.items():
+        if moments[measured]:
+            mean, variance = torch.stack(moments[measured]).double().mean(0)
             running_mean.copy_(mean)
             running_var.copy_(variance)
     return seen
