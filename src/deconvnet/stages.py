@@ -322,12 +322,7 @@ def reestimate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> int:
     Source: SPEC, 1.2, "Conversion".
     """
     modes = [(module, module.training) for module in network.modules()]
-    norms = [
-        module
-        for module, _ in modes
-        if isinstance(module, nn.BatchNorm2d)
-        if not module.affine or module.weight.requires_grad
-    ]
+    norms = _trained_norms(network)
     averages: dict[nn.Module, tuple[Tensor, Tensor]] = {
         norm: (norm.running_mean, norm.running_var)
         for norm in norms
@@ -373,6 +368,12 @@ def reestimate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> int:
             running_mean.copy_(mean)
             running_var.copy_(variance)
     return seen
+
+
+def _trained_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
+    """The layers of batch norm that are not frozen."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    return [norm for norm in norms if not norm.affine or norm.weight.requires_grad]
 
 
 def carry_out_two_stages(job: Job, *, resume: bool) -> Evaluation | None:
