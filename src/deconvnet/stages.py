@@ -337,11 +337,7 @@ def reestimate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> int:
         if values > 1:
             mean, unbiased = averages[norm]
             moments[norm].append(torch.stack([mean, unbiased * ((values - 1) / values)]))
-            restore(norm)
-
-    def restore(norm: nn.Module) -> None:
-        for average, old in zip(averages[norm], before[norm], strict=True):
-            average.copy_(old)
+            _copy_rows(before[norm], averages[norm])
 
     handles = [norm.register_forward_hook(note) for norm in averages]
     network.eval()
@@ -360,14 +356,18 @@ def reestimate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> int:
             module.training = mode
         for norm, momentum in momenta:
             norm.momentum = momentum
-        for kept in averages:
-            restore(kept)
-    for measured, (running_mean, running_var) in averages.items():
+        for kept, pair in averages.items():
+            _copy_rows(before[kept], pair)
+    for measured, pair in averages.items():
         if moments[measured]:
-            mean, variance = torch.stack(moments[measured]).double().mean(0)
-            running_mean.copy_(mean)
-            running_var.copy_(variance)
+            _copy_rows(torch.stack(moments[measured]).double().mean(0), pair)
     return seen
+
+
+def _copy_rows(rows: Tensor, averages: tuple[Tensor, Tensor]) -> None:
+    """Put a mean and a variance in the place of those a layer keeps."""
+    for average, row in zip(averages, rows, strict=True):
+        average.copy_(row)
 
 
 def _trained_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
