@@ -96,6 +96,8 @@ def test_settings_from_the_command_line_are_text_and_become_their_type():
     [
         (None, "give a YAML file, such as one of recipes/."),
         ("- a\n- b\n", "holds no settings; write lines such as `model: unet`."),
+        ("?", "There is no setting 'None'."),
+        ("1: 2", "There is no setting '1'."),
         ("a: [1\n", "is not valid YAML"),
         ("widht: 1\n", "There is no setting 'widht'. Did you mean 'width'?"),
         ("width: 2020-13-45T\n", "width is '2020-13-45T'; it must be a number."),

@@ -217,7 +217,7 @@ class Recipe:
         if not isinstance(settings, dict):
             raise RecipeError(f"{path} holds no settings; write lines such as `model: unet`.")
         try:
-            return cls.from_mapping(settings)
+            return cls.from_mapping({str(name): value for name, value in settings.items()})
         except RecipeError as error:
             raise RecipeError(f"{path}: {error}") from None
 
@@ -225,7 +225,7 @@ class Recipe:
         """This recipe with some settings changed."""
         changes = {}
         for key, value in settings.items():
-            name = setting_named(str(key))
+            name = setting_named(key)
             changes[name] = _from_yaml(name, value)
             _check_type(name, changes[name])
         return replace(self, **changes)
