@@ -9,9 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from deconvnet import engines
-from deconvnet.engines import accelerate
+from deconvnet.engines import accelerate, openvino
 from deconvnet.errors import MissingExtraError, RecipeError, UserError
 from deconvnet.kernels import winograd
 from deconvnet.layers import Switches, pool, unpool
@@ -92,6 +93,30 @@ def test_without_a_compiler_the_engine_torch_does_the_work(monkeypatch):
 def test_our_own_kernels_refuse_other_types_in_words():
     with pytest.raises(RecipeError, match="the engine 'native' computes in float32 on the CPU"):
         accelerate(nn.Conv2d(3, 2, 1).double(), "native")
+
+
+class RecordedOperations(TorchDispatchMode):
+    """Notes the names of what torch computes itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.add(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("depth", [4, 5, 6])
+def test_our_own_kernels_do_every_step_of_a_unet(depth):
+    network = build_model("unet", 5, width=1 / 4, batch_norm=True, depth=depth)
+    images = torch.randn(2, 3, 70, 51)
+    fast = accelerate(network, "native")
+    assert_same_answers(fast, network.eval(), images)
+    with RecordedOperations() as recorded:
+        fast(images)
+    steps = {"convolution", "max_pool2d_with_indices", "cat", "relu", "native_batch_norm"}
+    assert not recorded.names & steps
 
 
 @settings(deadline=None, max_examples=25)
@@ -276,9 +301,9 @@ def test_switches_as_corners_are_the_switches(size, seed):
     generator = torch.Generator().manual_seed(seed)
     features = torch.randint(-1, 2, (2, 3, *size), generator=generator).float()  # with ties
     pooled, switches = pool(features)
-    best, corners = engines._pool_by_corners(features, 2)
+    best, corners = openvino._pool_by_corners(features, 2)
     assert torch.equal(best, pooled)
-    again = engines._SelectUnpooling()(best, Switches(corners.long(), switches.size))
+    again = openvino._SelectUnpooling()(best, Switches(corners.long(), switches.size))
     assert torch.equal(again, unpool(pooled, switches))
 
 

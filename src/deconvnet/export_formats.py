@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from deconvnet.engines import Convertible
+from deconvnet.engines.openvino import Convertible
 from deconvnet.errors import UserError
 from deconvnet.standalone import Standalone
 

@@ -65,6 +65,8 @@ class Recipe:
     """Batch normalisation in U-Net and the FCNs; they were published without it, as is none."""
     dropout: float | None = None
     """Share of activations dropped, for networks that have dropout; none means as published."""
+    depth: int | None = None
+    """Levels of the U-Net; none means 5, as published. One more sees about twice as far."""
     bn_eps: float | None = None
     """Added to each variance in batch normalisation; none means as published."""
     init: Literal["published", "he"] | None = None

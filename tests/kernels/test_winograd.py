@@ -20,26 +20,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(autouse=True)
-def _poisoned_memory(monkeypatch):
-    """What a kernel forgets to write is no number, rather than what lay there before."""
-    empty = torch.empty
-
-    def poisoned(*arguments, **options):
-        made = empty(*arguments, **options)
-        return made.fill_(float("nan")) if made.is_floating_point() else made
-
-    monkeypatch.setattr(torch, "empty", poisoned)
-
-
-@pytest.fixture(params=[1, 2])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
 def assert_convolves_like_torch(count, channels, out_channels, height, width, padding, relu):
     features = torch.randn(count, channels, height, width)
     weight, bias = torch.randn(out_channels, channels, 3, 3), torch.randn(out_channels)
@@ -203,6 +183,11 @@ def test_the_kernel_gradient_has_the_same_bits_each_time(threads):
             assert torch.equal(first[1], other[1])
 
 
+def test_channels_are_joined_as_torch_does(threads):
+    parts = [torch.randn(2, channels, 5, 7) for channels in (3, 16, 1)]
+    assert torch.equal(winograd.join_channels(parts), torch.cat(parts, dim=1))
+
+
 def test_an_empty_batch_gives_an_empty_result():
     packed = winograd.pack(torch.randn(16, 16, 3, 3), None)
     assert winograd.convolve(torch.zeros(0, 16, 8, 8), packed).shape == (0, 16, 8, 8)
@@ -220,9 +205,10 @@ def test_other_types_are_refused_in_words():
 
 
 @pytest.mark.slow
-def test_the_kernels_stay_within_their_memory(tmp_path):
+@pytest.mark.parametrize("kernel", ["winograd", "product"])
+def test_the_kernels_stay_within_their_memory(kernel, tmp_path):
     flags = "-g -O1 -march=native -std=c++17 -fsanitize=address,undefined".split()
-    driver = Path(__file__).with_name("winograd_driver.cpp")
+    driver = Path(__file__).with_name(f"{kernel}_driver.cpp")
     program = tmp_path / "driver"
     built = subprocess.run(
         [

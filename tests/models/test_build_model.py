@@ -5,7 +5,7 @@ from deconvnet.errors import RecipeError
 from deconvnet.models import MODELS, build_model, model_options
 
 HINT = "Did you mean 'deconvnet'?"
-UNET_OPTIONS = "batch_norm, dropout. Did you mean 'batch_norm'?"
+UNET_OPTIONS = "batch_norm, dropout, depth. Did you mean 'batch_norm'?"
 
 
 def parameters(network):
@@ -110,6 +110,14 @@ def test_the_options_of_a_name_leave_out_what_the_name_says():
         (
             {"name": "unet", "dropout": 1},
             "dropout is 1; it must be a number from 0 to under 1.",
+        ),
+        (
+            {"name": "unet", "depth": 1},
+            "depth is 1; it must be a whole number from 2 to 8.",
+        ),
+        (
+            {"name": "unet-valid", "depth": 6},
+            "depth is 6; without padding the U-Net is the published one, of depth 5.",
         ),
         (
             {"name": "segnet", "bn_eps": 0.0},

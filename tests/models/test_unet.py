@@ -99,3 +99,12 @@ def test_the_padded_network_computes_what_monais_unet_does():
     images = torch.randn(2, 3, 48, 64)
     with torch.no_grad():
         torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("depth", "side"), [(2, 35), (4, 9), (5, 5), (6, 3)])
+def test_each_level_halves_the_map_once_more(depth, side):
+    network = build_model("unet", 2, width=1 / 64, depth=depth)
+    deepest = []
+    network.bottleneck.register_forward_hook(lambda *given: deepest.append(given[2].shape))
+    assert network(torch.zeros(1, 3, 69, 70)).shape == (1, 2, 69, 70)
+    assert deepest == [(1, network.bottleneck[0].conv.out_channels, side, side)]

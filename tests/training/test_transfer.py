@@ -56,6 +56,25 @@ def test_a_deconvnet_takes_over_the_decoder_of_a_segnet(tmp_path):
         torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("depth", [4, 6])
+def test_a_unet_takes_over_the_layers_of_one_of_another_depth(depth, tmp_path):
+    old = saved(tmp_path / "old", "unet", PETS, depth=5)
+    new = build_model("unet", 3, width=1 / 32, depth=depth)
+    start_from(str(tmp_path / "old"), new, "unet", PETS)
+    layers = dict(new.encoder.named_modules())
+    for level, name in ((2, "conv3_1"), (3, "conv4_2")):
+        kept = old.encoder[level].get_submodule(name).conv.weight
+        found = new.bottleneck if depth == 4 and level == 3 else new.encoder[level]
+        assert torch.equal(found.get_submodule(name).conv.weight, kept)
+    if depth == 6:
+        assert torch.equal(
+            layers["4.conv5_2"].conv.weight, old.bottleneck.get_submodule("conv5_2").conv.weight
+        )
+    last = new.decoder[-1].get_submodule("up1_2").conv.weight
+    assert torch.equal(last, old.decoder[-1].get_submodule("up1_2").conv.weight)
+    assert torch.equal(new.upconvolutions.upconv2.weight, old.upconvolutions.upconv2.weight)
+
+
 def test_a_checkpoint_of_which_nothing_fits_is_refused(tmp_path):
     saved(tmp_path / "old", "unet", PETS)
     with pytest.raises(CheckpointError, match=r"Nothing in .* fits this network"):

@@ -14,7 +14,8 @@ from deconvnet.bench.report import Row, Table
 from deconvnet.bench.samples import network_of, pictures
 from deconvnet.bench.settings import Settings
 from deconvnet.bench.timing import interleaved
-from deconvnet.engines import ENGINES, Convertible, accelerate
+from deconvnet.engines import ENGINES, accelerate
+from deconvnet.engines.openvino import Convertible
 from deconvnet.errors import UserError
 from deconvnet.layers import Switches
 

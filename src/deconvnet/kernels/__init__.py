@@ -1,6 +1,7 @@
 """Optional native speed, chosen at run time; every kernel has a twin in NumPy or torch.
 
-A kernel is one C++ file in this folder with `extern "C"` functions. It is compiled for this
+A kernel is one C++ file in this folder with `extern "C"` functions (and `vectors.h`, which
+they share). It is compiled for this
 machine's processor when it is first wanted, by whatever C++ compiler is there, and kept in the
 user's cache folder. Without a compiler the twin does the work.
 """
@@ -63,7 +64,9 @@ def _compiled(source: Path) -> Path:
     if compiler is None:
         raise FileNotFoundError("no C++ compiler was found")
     version = _output([compiler, "--version"])
-    made_of = [source.read_text(encoding="utf-8"), *FLAGS, compiler, version, _processor()]
+    sources = [source, *sorted(source.parent.glob("*.h"))]
+    texts = [text.read_text(encoding="utf-8") for text in sources]
+    made_of = [*texts, *FLAGS, compiler, version, _processor()]
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
     library = cache_folder() / f"{source.stem}-{key}.so"
     if not library.exists():

@@ -1,6 +1,7 @@
 // 3 x 3 convolutions of stride 1 by F(4 x 4, 3 x 3) of Winograd, as Lavin & Gray 2016 write it:
 // 36 products where the definition takes 144. Maps are NHWC, so a vector is one pixel's
-// neighbouring channels. Also the pooling by switches and its undoing, one byte a switch.
+// neighbouring channels. Also the pooling by switches and its undoing, one byte a switch, and
+// maps set beside each other.
 //
 // A chunk of 4 x 4 tiles goes through three steps while it is in the cache:
 //   its 6 x 6 pixels are transformed,         V[36][tile][channel]
@@ -12,63 +13,16 @@
 // transformed tiles V and of the gradient's tiles spread out, D[36][tile][out channel]:
 //   S = V^T D, summed over all tiles, and transformed back to 3 x 3.
 
-#include <algorithm>
-#include <cstdint>
-#include <cstring>
 #include <limits>
 
-#if defined(__FMA__) || defined(__AVX512F__)
-#include <immintrin.h>
-#endif
+#include "vectors.h"
 
 namespace {
 
-#ifdef __AVX512F__
-constexpr int64_t LANES = 16;
-constexpr int ROWS = 12;  // tiles a product keeps in registers: 24 of 32 sums
-#else
-constexpr int64_t LANES = 8;
-constexpr int ROWS = 6;  // 12 of 16
-#endif
-constexpr int64_t COLUMNS = 2 * LANES;  // out channels a product keeps in registers
-constexpr int SUM_ROWS = LANES / 2;     // in channels that V^T D keeps in registers
-constexpr int64_t SKEW = 16;            // floats, so that the 36 planes start in other cache sets
+constexpr int SUM_ROWS = LANES / 2;  // in channels that V^T D keeps in registers
+constexpr int64_t SKEW = 16;         // floats, so that the 36 planes start in other cache sets
 
-typedef float Floats __attribute__((vector_size(4 * LANES)));
 typedef double Doubles __attribute__((vector_size(8 * LANES)));
-
-inline Floats load(const float* place) {
-  Floats lanes;
-  std::memcpy(&lanes, place, sizeof lanes);
-  return lanes;
-}
-
-inline void store(float* place, Floats lanes) { std::memcpy(place, &lanes, sizeof lanes); }
-
-inline Floats load_some(const float* place, int64_t count) {
-  if (count >= LANES) return load(place);
-  Floats lanes = {};
-  std::memcpy(&lanes, place, count * sizeof(float));
-  return lanes;
-}
-
-inline void store_some(float* place, Floats lanes, int64_t count) {
-  std::memcpy(place, &lanes, std::min(count, LANES) * sizeof(float));
-}
-
-inline Floats multiply_add(Floats a, Floats b, Floats c) {
-#if defined(__AVX512F__)
-  return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif defined(__FMA__)
-  return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#else
-  return a * b + c;
-#endif
-}
-
-inline Floats multiply_add(float a, Floats b, Floats c) {
-  return multiply_add(a - Floats{}, b, c);  // x - 0 is x, unlike 0 + x: a mere copy
-}
 
 struct Layer {
   const float* features;  // (count, height, width, channels)
@@ -177,37 +131,6 @@ void transform_back(const Layer& layer, const Tile& tile, const float* from, int
       }
     }
   }
-}
-
-// product[row][0 .. COLUMNS) = left[row][.] right[.][0 .. COLUMNS)
-template <int COUNT>
-void multiply(const float* left, int64_t left_stride, const float* right, int64_t depth,
-              float* product, int64_t product_stride) {
-  Floats sums[COUNT][2] = {};
-  for (int64_t k = 0; k < depth; ++k) {
-    const Floats first = load(right + k * COLUMNS);
-    const Floats second = load(right + k * COLUMNS + LANES);
-#pragma GCC unroll 12
-    for (int row = 0; row < COUNT; ++row) {
-      const float value = left[row * left_stride + k];
-      sums[row][0] = multiply_add(value, first, sums[row][0]);
-      sums[row][1] = multiply_add(value, second, sums[row][1]);
-    }
-  }
-#pragma GCC unroll 12
-  for (int row = 0; row < COUNT; ++row) {
-    store(product + row * product_stride, sums[row][0]);
-    store(product + row * product_stride + LANES, sums[row][1]);
-  }
-}
-
-template <int COUNT>
-void multiply_last(int64_t count, const float* left, int64_t left_stride, const float* right,
-                   int64_t depth, float* product, int64_t product_stride) {
-  if (count == COUNT)
-    multiply<COUNT>(left, left_stride, right, depth, product, product_stride);
-  else if constexpr (COUNT > 1)
-    multiply_last<COUNT - 1>(count, left, left_stride, right, depth, product, product_stride);
 }
 
 // A d of one line of four: the transpose of transform_back_line.
@@ -326,11 +249,7 @@ void winograd_convolution(const float* features, const float* kernels, const flo
         const float* right = kernels + (place * layer.blocks() + block) * channels * COLUMNS;
         const float* left = scratch + place * plane;
         float* product = products + place * product_plane + (block - first_block) * COLUMNS;
-        int64_t tile = 0;
-        for (; tile + ROWS <= count; tile += ROWS)
-          multiply<ROWS>(left + tile * deep, deep, right, channels, product + tile * wide, wide);
-        multiply_last<ROWS>(count - tile, left + tile * deep, deep, right, channels,
-                            product + tile * wide, wide);
+        multiply_rows(count, left, deep, right, channels, product, wide);
       }
     }
     for (int64_t tile = 0; tile < count; ++tile)
@@ -480,6 +399,14 @@ void pool_corners(const float* features, float* best, uint8_t* corners, int64_t 
       }
     }
   }
+}
+
+// The channels of some pixels to their place among all those of the result's pixels.
+void join_channels(const float* features, float* result, int64_t channels, int64_t all_channels,
+                   int64_t first_pixel, int64_t last_pixel) {
+  for (int64_t pixel = first_pixel; pixel < last_pixel; ++pixel)
+    std::memcpy(result + pixel * all_channels, features + pixel * channels,
+                channels * sizeof(float));
 }
 
 // Each value to its corner of a plane of zeros; rows are those of the plane.

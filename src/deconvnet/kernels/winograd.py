@@ -5,19 +5,23 @@ Every function has its twin in torch: `F.conv2d` with `F.relu`, and the pooling 
 """
 
 import ctypes
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from deconvnet.errors import ShapeError
 from deconvnet.kernels import load_kernel
+from deconvnet.kernels.memory import channels_last, empty_channels_last, in_huge_pages
 from deconvnet.kernels.parallel import in_parallel
 from deconvnet.shapes import Features, Float, UInt8
 
 CACHED_KERNELS = 170**2
 """In times out channels: up to here the transformed kernels stay in a core's cache."""
+
+FEW_TILES, MANY_TILES = 24, 192
+"""Tiles at once with such kernels; and about so many with more, which are read for each lot."""
 
 SUMMED_TILES = 64
 """Tiles that are multiplied at once for the gradient of the kernels."""
@@ -58,7 +62,7 @@ def pack(
     out_channels, in_channels = weight.shape[1::-1] if turned else weight.shape[:2]
     blocks = -(-out_channels // block)
     weight = weight.detach().float()
-    packed = torch.empty(36, blocks, in_channels, block)
+    packed = in_huge_pages(torch.empty(36, blocks, in_channels, block))
 
     def work(first_block: int, last_block: int) -> None:
         place, strides = _kernel_places(weight, turned=turned)
@@ -82,17 +86,18 @@ def convolve(
     Raises:
         ShapeError: The features are not float32 on the CPU.
     """
-    features = _channels_last(features)
+    features = channels_last(features)
     count, channels, height, width = features.shape
     down, across = height + 2 * padding - 2, width + 2 * padding - 2
-    result = _empty(count, kernels.out_channels, down, across)
+    result = empty_channels_last(count, kernels.out_channels, down, across)
     tiles = count * -(-down // 4) * -(-across // 4)
     blocks = kernels.packed.shape[1]
-    chunk = 24 if channels * kernels.out_channels <= CACHED_KERNELS else 192
 
     def work(first_tile: int, last_tile: int, first_block: int, last_block: int) -> None:
+        cached = channels * kernels.out_channels <= CACHED_KERNELS
+        chunk = _chunk(last_tile - first_tile, FEW_TILES if cached else MANY_TILES)
         size = _library().winograd_scratch(channels, last_block - first_block, chunk)
-        scratch = torch.empty(size)
+        scratch = in_huge_pages(torch.empty(size))
         memory = (features, kernels.packed, kernels.bias, result, scratch)
         sizes = (height, width, channels, kernels.out_channels, padding, int(relu))
         part = (first_tile, last_tile, first_block, last_block, chunk)
@@ -127,7 +132,7 @@ def kernel_gradient(
     Raises:
         ShapeError: The features are not float32 on the CPU.
     """
-    features, gradient = _channels_last(features), _channels_last(gradient)
+    features, gradient = channels_last(features), channels_last(gradient)
     count, channels, height, width = features.shape
     out_channels, down, across = gradient.shape[1:]
     lanes = int(_library().winograd_lanes())
@@ -180,10 +185,10 @@ def pool_corners(
     Raises:
         ShapeError: The features are not float32 on the CPU.
     """
-    features = _channels_last(features)
+    features = channels_last(features)
     count, channels, height, width = features.shape
     rows = -(-height // 2)
-    best = _empty(count, channels, rows, -(-width // 2))
+    best = empty_channels_last(count, channels, rows, -(-width // 2))
     corners = torch.empty_like(best, dtype=torch.uint8)
 
     def work(first_row: int, last_row: int) -> None:
@@ -193,6 +198,28 @@ def pool_corners(
 
     in_parallel(work, count * rows)
     return best, corners
+
+
+def join_channels(parts: Sequence[Features]) -> Float[Tensor, "n all_channels h w"]:
+    """Give torch.cat(parts, dim=1).
+
+    Raises:
+        ShapeError: The features are not float32 on the CPU.
+    """
+    parts = [channels_last(part) for part in parts]
+    count, _, height, width = parts[0].shape
+    every = sum(part.shape[1] for part in parts)
+    result = empty_channels_last(count, every, height, width)
+    place = result.data_ptr()
+    for part in parts:
+        channels = part.shape[1]
+
+        def work(first: int, last: int, part: Tensor = part, place: int = place) -> None:
+            _library().join_channels(part.data_ptr(), place, part.shape[1], every, first, last)
+
+        in_parallel(work, count * height * width)
+        place += channels * result.element_size()
+    return result
 
 
 def unpool_corners(
@@ -208,9 +235,9 @@ def unpool_corners(
     Raises:
         ShapeError: The features are not float32 on the CPU.
     """
-    features = _channels_last(features)
+    features = channels_last(features)
     count, channels = features.shape[:2]
-    plane = _empty(count, channels, *size)
+    plane = empty_channels_last(count, channels, *size)
 
     def work(first_row: int, last_row: int) -> None:
         memory = (features, corners, plane)
@@ -230,11 +257,11 @@ def pick_corners(
     Raises:
         ShapeError: The plane is not float32 on the CPU.
     """
-    plane = _channels_last(plane)
+    plane = channels_last(plane)
     corners = corners.contiguous(memory_format=torch.channels_last)
     count, channels, height, width = plane.shape
     rows = -(-height // 2)
-    picked = _empty(count, channels, rows, -(-width // 2))
+    picked = empty_channels_last(count, channels, rows, -(-width // 2))
 
     def work(first_row: int, last_row: int) -> None:
         memory = (plane, corners, picked)
@@ -245,6 +272,12 @@ def pick_corners(
     return picked
 
 
+def _chunk(tiles: int, about: int) -> int:
+    """Lots of nearly equal size, of half to one and a half times about so many tiles."""
+    lots = max(1, round(tiles / about))
+    return -(-tiles // lots)
+
+
 def _kernel_places(weight: Tensor, *, turned: bool) -> tuple[int, tuple[int, int, int, int]]:
     """Where the first weight of a convolution lies, and the steps to out, in, row, column."""
     first, second, row, column = weight.stride()
@@ -252,19 +285,6 @@ def _kernel_places(weight: Tensor, *, turned: bool) -> tuple[int, tuple[int, int
         return weight.data_ptr(), (first, second, row, column)
     end = weight.data_ptr() + weight.element_size() * 2 * (row + column)
     return end, (second, first, -row, -column)
-
-
-def _channels_last(features: Tensor) -> Tensor:
-    if features.dtype != torch.float32 or features.device.type != "cpu":
-        raise ShapeError(
-            f"native kernels were given {features.dtype} on {features.device}; they take "
-            "float32 on the CPU (the engine 'torch' takes anything)."
-        )
-    return features.contiguous(memory_format=torch.channels_last)
-
-
-def _empty(*shape: int) -> Tensor:
-    return torch.empty(shape, memory_format=torch.channels_last)
 
 
 @cache
@@ -283,6 +303,7 @@ def _library() -> ctypes.CDLL:
     library.winograd_sums.argtypes = [place] * 4 + [numbers] * 10
     library.winograd_kernel_gradient.argtypes = [place] * 2 + [numbers] * 10
     library.pool_corners.argtypes = [place] * 3 + [numbers] * 5
+    library.join_channels.argtypes = [place] * 2 + [numbers] * 4
     library.unpool_corners.argtypes = [place] * 3 + [numbers] * 5
     library.pick_corners.argtypes = [place] * 3 + [numbers] * 5
     return library

@@ -108,6 +108,9 @@ def _check_options(width: Any, options: dict[str, Any]) -> None:
         )
     if options.get("fc_channels") is not None:
         _check_counts({"fc_channels": options["fc_channels"]})
+    depth = options.get("depth", 5)
+    if not isinstance(depth, int) or isinstance(depth, bool) or not 2 <= depth <= 8:
+        raise RecipeError(f"depth is {depth!r}; it must be a whole number from 2 to 8.")
     dropout = options.get("dropout", 0)
     if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
         raise RecipeError(f"dropout is {dropout!r}; it must be a number from 0 to under 1.")

@@ -7,12 +7,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deconvnet.errors import ShapeError
+from deconvnet.errors import RecipeError, ShapeError
 from deconvnet.layers.blocks import conv_block, crop_like, initialise_he, scaled
 from deconvnet.shapes import Features, ImageBatch, LogitsBatch
 
 LEVELS = (64, 128, 256, 512, 1024)
 """Channels of the two 3 x 3 convolutions of each level, from the picture down."""
+
+PUBLISHED_DEPTH = len(LEVELS)
 
 MARGIN = 92
 """Pixels that the unpadded convolutions take from each side: 572 become 388."""
@@ -30,6 +32,11 @@ class UNet(nn.Module):
             the margin.
         batch_norm: Between convolution and ReLU; none as published.
         dropout: Probability at the end of the contracting path (its two deepest levels).
+        depth: Levels, 5 as published. Each further one, of as many channels as the fifth, lets
+            the deepest layer see about twice as far.
+
+    Raises:
+        RecipeError: When it is not padded, and of another depth than the published.
 
     Source: Ronneberger, Fischer & Brox 2015, figure 1 and section 2. Differs: an odd side loses
     no pixel to pooling (ceil mode; the surplus is cropped on the way up); the dropout's 0.5 is
@@ -45,8 +52,14 @@ class UNet(nn.Module):
         padded: bool = True,
         batch_norm: bool = False,
         dropout: float = 0.5,
+        depth: int = PUBLISHED_DEPTH,
     ) -> None:
         super().__init__()
+        if not padded and depth != PUBLISHED_DEPTH:
+            raise RecipeError(
+                f"depth is {depth}; without padding the U-Net is the published one, of depth "
+                f"{PUBLISHED_DEPTH}."
+            )
         self.padded = padded
 
         def level(name: str, inputs: int, outputs: int, dropout: float = 0.0) -> nn.Sequential:
@@ -57,19 +70,19 @@ class UNet(nn.Module):
             )
             return nn.Sequential(OrderedDict({f"{name}_1": first, f"{name}_2": second}))
 
-        *sides, deepest = (scaled(channels, width) for channels in LEVELS)
+        *sides, deepest = (scaled(channels, width) for channels in _levels(depth))
         self.encoder = nn.ModuleList()
         channels = in_channels
         for number, side in enumerate(sides, start=1):
             at_the_end = dropout if number == len(sides) else 0.0
             self.encoder.append(level(f"conv{number}", channels, side, at_the_end))
             channels = side
-        self.bottleneck = level("conv5", channels, deepest, dropout)
+        self.bottleneck = level(f"conv{depth}", channels, deepest, dropout)
 
         self.upconvolutions = nn.ModuleDict()
         self.decoder = nn.ModuleList()
         channels = deepest
-        for number, side in zip((4, 3, 2, 1), reversed(sides), strict=True):
+        for number, side in reversed(list(enumerate(sides, start=1))):
             self.upconvolutions[f"upconv{number}"] = nn.ConvTranspose2d(channels, side, 2, 2)
             self.decoder.append(level(f"up{number}", 2 * side, side))
             channels = side
@@ -86,7 +99,7 @@ class UNet(nn.Module):
         return crop_like(self.forward_tile(tile), images)
 
     def forward_tile(self, tile: ImageBatch) -> Float[Tensor, "n k tile_h tile_w"]:
-        """Go down to 1/16 of the size, and back up beside the maps of the way down.
+        """Go down to 1/16 of the size (at depth 5), and up beside the maps of the way down.
 
         Args:
             tile: Of any size if padded; else each side is 12 more than a multiple of 16, and at
@@ -121,6 +134,11 @@ class UNet(nn.Module):
             features = level(torch.cat((skip, grown), dim=1))
         logits: LogitsBatch = self.classifier(features)
         return logits
+
+
+def _levels(depth: int) -> tuple[int, ...]:
+    """Channels of each level, from the picture down."""
+    return LEVELS[:depth] + LEVELS[-1:] * (depth - len(LEVELS))
 
 
 def mirrored(

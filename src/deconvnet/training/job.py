@@ -225,7 +225,15 @@ def _native_works(recipe: Recipe, fabric: Fabric, *, quiet: bool) -> bool:
 def model_options(recipe: Recipe) -> dict[str, Any]:
     """The options of build_model that a recipe sets."""
     options: dict[str, Any] = {"width": recipe.width}
-    for name in ("fc_channels", "unpooling", "batch_norm", "dropout", "bn_eps", "init"):
+    for name in (
+        "fc_channels",
+        "unpooling",
+        "batch_norm",
+        "dropout",
+        "depth",
+        "bn_eps",
+        "init",
+    ):
         if getattr(recipe, name) is not None:
             options[name] = getattr(recipe, name)
     return options

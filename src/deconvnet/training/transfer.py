@@ -22,7 +22,8 @@ def start_from(source: str, network: nn.Module, model: str, classes: Classes) ->
 
     Of a network trained on other classes, the classifier keeps the classes of the same name.
     A DeconvNet takes over a SegNet's decoder too: the same layers but for names, for the
-    kernels' being written as convolutions, and for the last stage.
+    kernels' being written as convolutions, and for the last stage. A U-Net takes over the
+    layers of the same name from one of another depth.
 
     Args:
         source: A checkpoint, or torchvision's VGG-16 as a file.
@@ -41,6 +42,8 @@ def start_from(source: str, network: nn.Module, model: str, classes: Classes) ->
     if model == "deconvnet" and loaded.config.model in SEGNETS:
         given |= _decoder_of_segnet(given)
     own = network.state_dict()
+    if model == "unet" and loaded.config.model == "unet":
+        given = _by_layer(given, own)
     fitting = {
         name: value
         for name, value in given.items()
@@ -90,6 +93,18 @@ def _rows_of_classes(
                     mixed[index] = old[given_names.index(label)]
             rows[name] = mixed
     return rows
+
+
+def _by_layer(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights under the names of `own`, where the name of the layer and its weight is alike."""
+    places = {_layer(name): name for name in own}
+    return {places.get(_layer(name), name): value for name, value in given.items()}
+
+
+def _layer(name: str) -> str:
+    """A weight's name without the part of the network: encoder.3.conv4_1.conv.weight."""
+    parts = [part for part in name.split(".") if not part.isdigit()]
+    return ".".join(parts[1:] if parts[0] in {"encoder", "bottleneck", "decoder"} else parts)
 
 
 def _decoder_of_segnet(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
