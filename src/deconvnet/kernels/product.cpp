@@ -21,23 +21,51 @@ struct Places {  // of the kernel over its features
   int64_t across() const { return width + 2 * padding - kernel_width + 1; }
 };
 
-// The pixels first .. last of the kernel, as it lies at a place; beyond the edge are zeros.
-void see(const Places& places, int64_t place, int64_t first, int64_t last, float* row) {
-  const float* image =
-      places.features + place / (places.down() * places.across()) * places.image_step;
-  const int64_t top = place / places.across() % places.down() - places.padding;
-  const int64_t left = place % places.across() - places.padding;
-  int64_t y = top + first / places.kernel_width, x = left + first % places.kernel_width;
-  for (int64_t pixel = first; pixel < last; ++pixel, row += places.channels) {
-    const float* from = image + y * places.row_step + x * places.column_step;
-    if (y < 0 || y >= places.height || x < 0 || x >= places.width)
-      std::fill_n(row, places.channels, 0.0f);
-    else if (places.channel_step == 1)
-      std::memcpy(row, from, places.channels * sizeof(float));
-    else
-      for (int64_t channel = 0; channel < places.channels; ++channel)
-        row[channel] = from[channel * places.channel_step];
-    if (++x == left + places.kernel_width) x = left, ++y;
+// Whether a row of the left matrix lies in the features as it is, and the next one behind it.
+bool lies_ready(const Places& places) {
+  return places.kernel_height * places.kernel_width == 1 && places.padding == 0 &&
+         places.channel_step == 1 && places.column_step == places.channels &&
+         places.row_step == places.width * places.column_step &&
+         places.image_step == places.height * places.row_step;
+}
+
+// The pixels first .. last of the kernel, as it lies at each of `count` places from `start` on;
+// beyond the edge are zeros.
+void see(const Places& places, int64_t start, int64_t count, int64_t first, int64_t last,
+         float* row) {
+  const int64_t depth = (last - first) * places.channels;
+  int64_t steps[DEPTH];  // from the kernel's corner to each float of a row, where it is inside
+  const bool scattered = places.channel_step != 1 && depth <= DEPTH;
+  for (int64_t place = 0; scattered && place < depth; ++place) {
+    const int64_t pixel = first + place / places.channels;
+    steps[place] = pixel / places.kernel_width * places.row_step +
+                   pixel % places.kernel_width * places.column_step +
+                   place % places.channels * places.channel_step;
+  }
+  for (int64_t place = start; place < start + count; ++place) {
+    const float* image =
+        places.features + place / (places.down() * places.across()) * places.image_step;
+    const int64_t top = place / places.across() % places.down() - places.padding;
+    const int64_t left = place % places.across() - places.padding;
+    if (scattered && top >= 0 && top + places.kernel_height <= places.height && left >= 0 &&
+        left + places.kernel_width <= places.width) {
+      const float* corner = image + top * places.row_step + left * places.column_step;
+      for (int64_t value = 0; value < depth; ++value) row[value] = corner[steps[value]];
+      row += depth;
+      continue;
+    }
+    for (int64_t pixel = first; pixel < last; ++pixel, row += places.channels) {
+      const int64_t y = top + pixel / places.kernel_width;
+      const int64_t x = left + pixel % places.kernel_width;
+      const float* from = image + y * places.row_step + x * places.column_step;
+      if (y < 0 || y >= places.height || x < 0 || x >= places.width)
+        std::fill_n(row, places.channels, 0.0f);
+      else if (places.channel_step == 1)
+        std::memcpy(row, from, places.channels * sizeof(float));
+      else
+        for (int64_t channel = 0; channel < places.channels; ++channel)
+          row[channel] = from[channel * places.channel_step];
+    }
   }
 }
 
@@ -71,16 +99,17 @@ void product(const float* features, const float* packed, const float* bias, floa
                       kernel_height, kernel_width, padding};
   const int64_t pixels = kernel_height * kernel_width, at_once = pixels_at_once(places);
   const int64_t wide = (last_block - first_block) * COLUMNS, run = columns / lines;
+  const bool ready = lies_ready(places);
   float* const sums = scratch + chunk * std::max(DEPTH, channels);
   for (int64_t start = first_row; start < last_row; start += chunk) {
     const int64_t count = std::min(chunk, last_row - start);
     for (int64_t pixel = 0; pixel < pixels; pixel += at_once) {
       const int64_t last_pixel = std::min(pixels, pixel + at_once);
       const int64_t depth = (last_pixel - pixel) * channels;
-      for (int64_t row = 0; row < count; ++row)
-        see(places, start + row, pixel, last_pixel, scratch + row * depth);
+      const float* rows = ready ? features + start * channels : scratch;
+      if (!ready) see(places, start, count, pixel, last_pixel, scratch);
       for (int64_t block = first_block; block < last_block; ++block)
-        multiply_rows(count, scratch, depth,
+        multiply_rows(count, rows, depth,
                       packed + (block * pixels + pixel) * channels * COLUMNS, depth,
                       sums + (block - first_block) * COLUMNS, wide, pixel > 0);
     }

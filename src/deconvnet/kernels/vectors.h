@@ -20,6 +20,7 @@ constexpr int64_t LANES = 8;
 constexpr int ROWS = 6;  // 12 of 16
 #endif
 constexpr int64_t COLUMNS = 2 * LANES;  // out channels a product keeps in registers
+constexpr int64_t AHEAD = 32;           // rows of COLUMNS that are asked for before their turn
 
 typedef float Floats __attribute__((vector_size(4 * LANES)));
 
@@ -71,6 +72,7 @@ void multiply(const float* left, int64_t left_stride, const float* right, int64_
   for (int64_t k = 0; k < depth; ++k) {
     const Floats first = load(right + k * COLUMNS);
     const Floats second = load(right + k * COLUMNS + LANES);
+    __builtin_prefetch(right + (k + AHEAD) * COLUMNS);
 #pragma GCC unroll 12
     for (int row = 0; row < COUNT; ++row) {
       const float value = left[row * left_stride + k];
