@@ -188,6 +188,14 @@ def test_channels_are_joined_as_torch_does(threads):
     assert torch.equal(winograd.join_channels(parts), torch.cat(parts, dim=1))
 
 
+@pytest.mark.parametrize("shape", [(2, 21, 13, 11), (1, 1, 3, 70), (3, 33, 9, 9), (0, 4, 3, 3)])
+def test_planes_are_those_of_torch(shape, threads):
+    features = torch.randn(shape).contiguous(memory_format=torch.channels_last)
+    planes = winograd.to_planes(features)
+    assert planes.is_contiguous()
+    assert torch.equal(planes, features)
+
+
 def test_an_empty_batch_gives_an_empty_result():
     packed = winograd.pack(torch.randn(16, 16, 3, 3), None)
     assert winograd.convolve(torch.zeros(0, 16, 8, 8), packed).shape == (0, 16, 8, 8)

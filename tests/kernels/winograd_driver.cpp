@@ -36,6 +36,15 @@ static void run(int64_t count, int64_t channels, int64_t out_channels, int64_t h
     winograd_sums(features.data(), result.data(), sums.data(), area.data(), height, width, channels,
                   out_channels, padding, 0, tiles, group, group + 1, chunk);
 
+  const int64_t picture = height * width, pixels = count * picture;
+  std::vector<float> planes(features.size()), joined(2 * features.size());
+  for (int64_t half = 0; half < 2; ++half) {
+    to_planes(features.data(), planes.data(), picture, channels, half * pixels / 2,
+              (half + 1) * pixels / 2);
+    join_channels(features.data(), joined.data() + half * channels, channels, 2 * channels, 0,
+                  pixels);
+  }
+
   const int64_t rows = (height + 1) / 2, windows = count * rows * ((width + 1) / 2);
   std::vector<float> best(windows * channels);
   std::vector<uint8_t> corners(windows * channels);

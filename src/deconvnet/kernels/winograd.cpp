@@ -1,7 +1,7 @@
 // 3 x 3 convolutions of stride 1 by F(4 x 4, 3 x 3) of Winograd, as Lavin & Gray 2016 write it:
 // 36 products where the definition takes 144. Maps are NHWC, so a vector is one pixel's
-// neighbouring channels. Also the pooling by switches and its undoing, one byte a switch, and
-// maps set beside each other.
+// neighbouring channels. Also the pooling by switches and its undoing, one byte a switch, maps
+// set beside each other, and maps as planes.
 //
 // A chunk of 4 x 4 tiles goes through three steps while it is in the cache:
 //   its 6 x 6 pixels are transformed,         V[36][tile][channel]
@@ -407,6 +407,23 @@ void join_channels(const float* features, float* result, int64_t channels, int64
   for (int64_t pixel = first_pixel; pixel < last_pixel; ++pixel)
     std::memcpy(result + pixel * all_channels, features + pixel * channels,
                 channels * sizeof(float));
+}
+
+// Maps of pixels, channel beside channel, as planes; the pixels of all pictures one behind the
+// other.
+void to_planes(const float* features, float* planes, int64_t picture, int64_t channels,
+               int64_t first_pixel, int64_t last_pixel) {
+  constexpr int64_t BLOCK = 64;  // pixels whose channels stay in the cache
+  for (int64_t start = first_pixel; start < last_pixel;) {
+    const int64_t end = std::min({last_pixel, start + BLOCK, (start / picture + 1) * picture});
+    for (int64_t channel = 0; channel < channels; ++channel) {
+      float* const plane =
+          planes + (start / picture * channels + channel) * picture - start / picture * picture;
+      for (int64_t pixel = start; pixel < end; ++pixel)
+        plane[pixel] = features[pixel * channels + channel];
+    }
+    start = end;
+  }
 }
 
 // Each value to its corner of a plane of zeros; rows are those of the plane.

@@ -222,6 +222,24 @@ def join_channels(parts: Sequence[Features]) -> Float[Tensor, "n all_channels h 
     return result
 
 
+def to_planes(features: Features) -> Features:
+    """Give features.contiguous(): each channel's plane by itself, as torch lays maps out.
+
+    Raises:
+        ShapeError: The features are not float32 on the CPU.
+    """
+    features = channels_last(features)
+    count, channels, height, width = features.shape
+    planes = in_huge_pages(torch.empty(features.shape))
+
+    def work(first: int, last: int) -> None:
+        sizes = (height * width, channels, first, last)
+        _library().to_planes(features.data_ptr(), planes.data_ptr(), *sizes)
+
+    in_parallel(work, count * height * width)
+    return planes
+
+
 def unpool_corners(
     features: Features, corners: UInt8[Tensor, "n c h w"], size: tuple[int, int]
 ) -> Float[Tensor, "n c plane_h plane_w"]:
@@ -303,6 +321,7 @@ def _library() -> ctypes.CDLL:
     library.winograd_sums.argtypes = [place] * 4 + [numbers] * 10
     library.winograd_kernel_gradient.argtypes = [place] * 2 + [numbers] * 10
     library.pool_corners.argtypes = [place] * 3 + [numbers] * 5
+    library.to_planes.argtypes = [place] * 2 + [numbers] * 4
     library.join_channels.argtypes = [place] * 2 + [numbers] * 4
     library.unpool_corners.argtypes = [place] * 3 + [numbers] * 5
     library.pick_corners.argtypes = [place] * 3 + [numbers] * 5
