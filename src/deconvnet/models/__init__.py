@@ -86,7 +86,7 @@ def model_options(name: str) -> dict[str, Any]:
     """The options of a network besides its width, with their defaults.
 
     >>> model_options("unet-valid")
-    {'batch_norm': False, 'dropout': 0.5}
+    {'batch_norm': False, 'dropout': 0.5, 'depth': 5}
     """
     return {
         option: parameter.default
