@@ -28,7 +28,7 @@ def assert_convolves_like_torch(features, kernel, out_channels, padding, relu):
     assert_near(result, expected.relu() if relu else expected)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     count=st.integers(1, 3),
     channels=st.integers(1, 40),
@@ -69,7 +69,7 @@ def test_features_in_any_memory_format_are_taken():
         assert_convolves_like_torch(laid_out, (3, 3), 16, 1, relu=False)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(
     count=st.integers(1, 3),
     channels=st.integers(1, 40),
