@@ -95,6 +95,28 @@ def test_our_own_kernels_refuse_other_types_in_words():
         accelerate(nn.Conv2d(3, 2, 1).double(), "native")
 
 
+class JoinsManyThings(nn.Module):
+    """A network of a user, which joins and pools also what is no batch of maps."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(32, 4, 1)
+
+    def forward(self, images):
+        features = self.first(images)
+        means = features.mean((2, 3))
+        joined = torch.cat([means, means], dim=1).sum()
+        counts = torch.cat([torch.ones(2, 1, dtype=torch.long)] * 2, 1).sum()
+        pooled = nn.functional.max_pool2d(features[0], 2, ceil_mode=True).sum()
+        return self.last(torch.cat((features, features), axis=1)) + joined + counts + pooled
+
+
+def test_our_own_kernels_leave_to_torch_what_is_no_batch_of_maps():
+    network, images = JoinsManyThings().eval(), torch.randn(2, 3, 8, 8)
+    fast = accelerate(network, "native")
+    assert (fast(images) - network(images)).abs().max() <= 1e-4 * network(images).abs().max()
+
+
 class RecordedOperations(TorchDispatchMode):
     """Notes the names of what torch computes itself."""
 

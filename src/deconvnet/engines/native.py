@@ -73,13 +73,23 @@ def _native_pool(features: Tensor, *_: int, **_options: Any) -> tuple[Tensor, Te
 
 
 def _native_max_pool(features: Tensor, kernel_size: Any, **options: Any) -> Tensor:
-    if pools_in_halves(kernel_size, options):
+    if _are_maps(features) and pools_in_halves(kernel_size, options):
         return winograd.pool_corners(features)[0]
     return F.max_pool2d(features, kernel_size, **options)
 
 
-def _native_join(parts: tuple[Tensor, ...] | list[Tensor], dim: int = 0) -> Tensor:
-    return winograd.join_channels(parts) if dim == 1 else torch.cat(parts, dim)
+def _native_join(
+    parts: tuple[Tensor, ...] | list[Tensor], dim: int = 0, **options: Any
+) -> Tensor:
+    if dim == 1 and not options and _are_maps(*parts):
+        return winograd.join_channels(parts)
+    return (
+        torch.cat(parts, **options) if "axis" in options else torch.cat(parts, dim, **options)
+    )
+
+
+def _are_maps(*tensors: Tensor) -> bool:
+    return all(tensor.ndim == 4 and tensor.dtype == torch.float32 for tensor in tensors)
 
 
 def _native(module: nn.Module) -> nn.Module:
