@@ -109,3 +109,9 @@ def test_other_types_are_refused_in_words():
     matrix = product.pack(torch.randn(16, 16, 1, 1), None)
     with pytest.raises(ShapeError, match=r"given torch.float64 on cpu; they take float32"):
         product.convolve(torch.zeros(1, 16, 8, 8, dtype=torch.float64), matrix)
+
+
+def test_a_kernel_that_does_not_fit_is_refused_in_words():
+    matrix = product.pack(torch.randn(4, 3, 7, 7), None)
+    with pytest.raises(ShapeError, match=r"features of 6 x 9 pixels with a padding of 0 were"):
+        product.convolve(torch.zeros(1, 3, 6, 9), matrix)

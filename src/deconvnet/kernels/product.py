@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from deconvnet.errors import ShapeError
 from deconvnet.kernels import load_kernel
 from deconvnet.kernels.memory import check_features, empty_channels_last, in_huge_pages
 from deconvnet.kernels.parallel import in_parallel
@@ -89,7 +90,7 @@ def convolve(
     h and w are the kernel's sides.
 
     Raises:
-        ShapeError: The features are not float32 on the CPU.
+        ShapeError: The features are not float32 on the CPU, or smaller than the kernel.
     """
     check_features(features)
     count, channels, height, width = features.shape
@@ -97,6 +98,11 @@ def convolve(
         side + 2 * padding - kernel + 1
         for side, kernel in zip((height, width), matrix.kernel_size, strict=True)
     )
+    if min(down, across) < 1:
+        raise ShapeError(
+            f"features of {height} x {width} pixels with a padding of {padding} were given; a "
+            f"kernel of {' x '.join(map(str, matrix.kernel_size))} must fit in."
+        )
     window_h, window_w = matrix.window
     out_channels = matrix.columns // (window_h * window_w)
     result = empty_channels_last(count, out_channels, down * window_h, across * window_w)
