@@ -87,6 +87,24 @@ def test_lovasz_gradient_agrees_with_finite_differences():
     assert torch.autograd.gradcheck(lambda x: lovasz_loss(x, labels), logits)
 
 
+def test_lovasz_in_float32_agrees_with_float64_where_errors_tie_and_pixels_are_ignored():
+    generator = torch.Generator().manual_seed(5)
+    logits = torch.randn(2, 3, 40, 50, generator=generator)
+    logits[0, :, :20] = logits[0, :, :1, :1]
+    labels = torch.randint(0, 3, (2, 40, 50), generator=generator)
+    labels[torch.rand(labels.shape, generator=generator) < 0.1] = 255
+    values, gradients = [], []
+    for dtype in (torch.float64, torch.float32):
+        given = logits.to(dtype, copy=True).requires_grad_()
+        loss = lovasz_loss(given, labels)
+        loss.backward()
+        values.append(loss.item())
+        # Any order within a tie gives a subgradient; those of a single error are unique.
+        gradients.append(torch.cat([given.grad[0, :, 20:], given.grad[1, :, 20:]]).double())
+    assert math.isclose(*values, rel_tol=1e-5)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=2e-3, atol=1e-7)
+
+
 def test_border_weights_follow_the_equation_at_every_pixel():
     instances = np.zeros((30, 40), np.int32)
     instances[5:12, 4:15] = 1

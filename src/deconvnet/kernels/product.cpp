@@ -108,10 +108,15 @@ void product(const float* features, const float* packed, const float* bias, floa
       const int64_t depth = (last_pixel - pixel) * channels;
       const float* rows = ready ? features + start * channels : scratch;
       if (!ready) see(places, start, count, pixel, last_pixel, scratch);
-      for (int64_t block = first_block; block < last_block; ++block)
-        multiply_rows(count, rows, depth,
-                      packed + (block * pixels + pixel) * channels * COLUMNS, depth,
-                      sums + (block - first_block) * COLUMNS, wide, pixel > 0);
+      for (int64_t block = first_block; block < last_block; ++block) {
+        const float* const right = packed + (block * pixels + pixel) * channels * COLUMNS;
+        const float* const next =
+            block + 1 < last_block
+                ? right + pixels * channels * COLUMNS
+                : packed + (first_block * pixels + last_pixel) * channels * COLUMNS;
+        multiply_rows(count, rows, depth, right, depth,
+                      sums + (block - first_block) * COLUMNS, wide, next, pixel > 0);
+      }
     }
     const int64_t first = first_block * COLUMNS, last = std::min(last_block * COLUMNS, columns);
     for (int64_t row = 0; row < count; ++row) {

@@ -20,7 +20,6 @@ constexpr int64_t LANES = 8;
 constexpr int ROWS = 6;  // 12 of 16
 #endif
 constexpr int64_t COLUMNS = 2 * LANES;  // out channels a product keeps in registers
-constexpr int64_t AHEAD = 32;           // rows of COLUMNS that are asked for before their turn
 
 typedef float Floats __attribute__((vector_size(4 * LANES)));
 
@@ -57,10 +56,16 @@ inline Floats multiply_add(float a, Floats b, Floats c) {
   return multiply_add(a - Floats{}, b, c);  // x - 0 is x, unlike 0 + x: a mere copy
 }
 
+// What a product asks the memory for while it computes: `step` bytes at each turn of its loop.
+struct Wanted {
+  const char* place;
+  int64_t step;
+};
+
 // product[row][0 .. COLUMNS) = left[row][.] right[.][0 .. COLUMNS), or is increased by it.
 template <int COUNT>
 void multiply(const float* left, int64_t left_stride, const float* right, int64_t depth,
-              float* product, int64_t product_stride, bool add) {
+              float* product, int64_t product_stride, bool add, Wanted wanted) {
   Floats sums[COUNT][2] = {};
   if (add) {
 #pragma GCC unroll 12
@@ -72,7 +77,7 @@ void multiply(const float* left, int64_t left_stride, const float* right, int64_
   for (int64_t k = 0; k < depth; ++k) {
     const Floats first = load(right + k * COLUMNS);
     const Floats second = load(right + k * COLUMNS + LANES);
-    __builtin_prefetch(right + (k + AHEAD) * COLUMNS);
+    __builtin_prefetch(wanted.place + k * wanted.step, 0, 2);  // to the second cache
 #pragma GCC unroll 12
     for (int row = 0; row < COUNT; ++row) {
       const float value = left[row * left_stride + k];
@@ -89,24 +94,29 @@ void multiply(const float* left, int64_t left_stride, const float* right, int64_
 
 template <int COUNT>
 void multiply_few(int64_t count, const float* left, int64_t left_stride, const float* right,
-                  int64_t depth, float* product, int64_t product_stride, bool add) {
+                  int64_t depth, float* product, int64_t product_stride, bool add,
+                  Wanted wanted) {
   if (count == COUNT)
-    multiply<COUNT>(left, left_stride, right, depth, product, product_stride, add);
+    multiply<COUNT>(left, left_stride, right, depth, product, product_stride, add, wanted);
   else if constexpr (COUNT > 1)
     multiply_few<COUNT - 1>(count, left, left_stride, right, depth, product, product_stride,
-                            add);
+                            add, wanted);
 }
 
 // The same for any number of rows, in parts of nearly equal size: a small one keeps the
-// processor waiting for its sums.
+// processor waiting for its sums. Each part asks for its share of the right matrix that is
+// `next`, as large as this one: so weights come from memory all the time, not with the first
+// part alone.
 inline void multiply_rows(int64_t count, const float* left, int64_t left_stride,
                           const float* right, int64_t depth, float* product,
-                          int64_t product_stride, bool add = false) {
+                          int64_t product_stride, const float* next, bool add = false) {
   const int64_t parts = (count + ROWS - 1) / ROWS;
+  const int64_t step = COLUMNS * static_cast<int64_t>(sizeof(float)) / parts;
   for (int64_t part = 0; part < parts; ++part) {
     const int64_t first = count * part / parts, last = count * (part + 1) / parts;
+    const Wanted wanted{reinterpret_cast<const char*>(next) + part * depth * step, step};
     multiply_few<ROWS>(last - first, left + first * left_stride, left_stride, right, depth,
-                       product + first * product_stride, product_stride, add);
+                       product + first * product_stride, product_stride, add, wanted);
   }
 }
 

@@ -249,7 +249,8 @@ void winograd_convolution(const float* features, const float* kernels, const flo
         const float* right = kernels + (place * layer.blocks() + block) * channels * COLUMNS;
         const float* left = scratch + place * plane;
         float* product = products + place * product_plane + (block - first_block) * COLUMNS;
-        multiply_rows(count, left, deep, right, channels, product, wide);
+        multiply_rows(count, left, deep, right, channels, product, wide,
+                      right + channels * COLUMNS);
       }
     }
     for (int64_t tile = 0; tile < count; ++tile)
