@@ -14,7 +14,7 @@ import torch
 
 from deconvnet.checkpoint import load_checkpoint, load_state
 from deconvnet.cli import main
-from deconvnet.errors import DataError, DivergedError, OutputError, RecipeError
+from deconvnet.errors import DataError, DivergedError, OutputError, RecipeError, UserError
 from deconvnet.kernels import winograd
 from deconvnet.recipe import Recipe
 from deconvnet.train import plan, train
@@ -162,6 +162,39 @@ def test_ctrl_c_ends_the_program_as_it_ends_the_command(tmp_path):
 def test_a_folder_that_holds_a_run_is_refused_without_resume(whole):
     with pytest.raises(OutputError, match="holds a run already; go on with it by --resume"):
         train(TINY, out=whole[0], quiet=True, device="cpu")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot lock a folder")
+def test_a_run_that_another_process_trains_is_not_resumed_beside_it(tmp_path):
+    run = tmp_path / "run"
+    short = replace(TINY, steps=1)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, run], stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    )
+    assert holder.stdout.readline() == b"True\n"
+    with pytest.raises(OutputError, match="Another process is training"):
+        train(short, out=run, resume=True, quiet=True, device="cpu")
+    assert list(run.iterdir()) == []
+    holder.kill()  # the folder is free however its holder ends
+    holder.communicate()
+    train(short, out=run, quiet=True, device="cpu")
+    assert (run / "best").is_dir()
+
+
+HOLD = """
+import sys
+from deconvnet.files import kept_for_itself
+with kept_for_itself(sys.argv[1]) as ours:
+    print(ours, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_run_that_is_refused_leaves_no_folder(tmp_path):
+    recipe = replace(TINY, start_from=str(tmp_path / "missing"))
+    with pytest.raises(UserError):
+        train(recipe, out=tmp_path / "run", quiet=True, device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_stopped_before_its_first_state_begins_anew_on_resume(tmp_path, monkeypatch):

@@ -1,12 +1,14 @@
 """Writing files whole or not at all."""
 
 import errno
+import importlib
 import os
 import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 
 from deconvnet.errors import OutputError
 
@@ -76,6 +78,49 @@ def remove_partial_files(folder: str | Path) -> None:
         if re.fullmatch(r"\..+\.[0-9a-f]{8}\.partial(\.\w+)?", left.name):
             with suppress(OSError):
                 left.unlink()
+
+
+@contextmanager
+def kept_for_itself(folder: str | Path) -> Iterator[bool]:
+    """Keep a folder from other processes that ask the same; gives whether none has it.
+
+    It leaves no file, and ends with the process however that ends. Where the system or the disk
+    knows no such thing (Windows, some network disks) nothing is kept, and the answer is yes.
+
+    Raises:
+        OutputError: If the folder is not there and cannot be made.
+    """
+    folder = Path(folder)
+    try:
+        _make_folder(folder)
+    except OSError as error:
+        raise OutputError(
+            f"{folder} could not be made: {error.strerror or error}; name another place."
+        ) from error
+    try:
+        locks = importlib.import_module("fcntl")
+        held = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield True
+        return
+    ours = _locked(locks, held)
+    try:
+        yield ours
+    finally:
+        if ours:
+            with suppress(OSError):
+                folder.rmdir()  # if nothing was written
+        os.close(held)
+
+
+def _locked(locks: ModuleType, held: int) -> bool:
+    try:
+        locks.flock(held, locks.LOCK_EX | locks.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a disk without locks
+        return True
+    return True
 
 
 def _make_folder(folder: Path) -> None:

@@ -1,8 +1,11 @@
 """Training by a recipe, in one stage or in two; and what can be tried before it."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
+from deconvnet.errors import OutputError
 from deconvnet.evaluate import Evaluation
+from deconvnet.files import kept_for_itself
 from deconvnet.recipe import Recipe
 from deconvnet.stages import (
     carry_out_two_stages,
@@ -51,7 +54,14 @@ def train(
     if fit_memory is not None:
         job = fitted(job, fit_memory, resume=resume)
     carry = carry_out_two_stages if recipe.stages == "two" else carry_out
-    return carry(job, resume=resume)
+    first = job.fabric.is_global_zero
+    with kept_for_itself(job.out) if first else nullcontext(True) as ours:
+        if job.agreed(not ours):
+            raise OutputError(
+                f"Another process is training in {job.out}; wait for its end or stop it, or "
+                "name another folder with --out."
+            )
+        return carry(job, resume=resume)
 
 
 def plan(
