@@ -190,11 +190,13 @@ with kept_for_itself(sys.argv[1]) as ours:
 """
 
 
-def test_a_run_that_is_refused_leaves_no_folder(tmp_path):
+def test_a_run_that_is_refused_leaves_the_folders_as_they_were(tmp_path):
     recipe = replace(TINY, start_from=str(tmp_path / "missing"))
-    with pytest.raises(UserError):
-        train(recipe, out=tmp_path / "run", quiet=True, device="cpu")
-    assert not (tmp_path / "run").exists()
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty"):
+        with pytest.raises(UserError):
+            train(recipe, out=tmp_path / name, quiet=True, device="cpu")
+    assert [folder.name for folder in tmp_path.iterdir()] == ["empty"]
 
 
 def test_a_run_stopped_before_its_first_state_begins_anew_on_resume(tmp_path, monkeypatch):

@@ -91,6 +91,7 @@ def kept_for_itself(folder: str | Path) -> Iterator[bool]:
         OutputError: If the folder is not there and cannot be made.
     """
     folder = Path(folder)
+    missing = not folder.exists()
     try:
         _make_folder(folder)
     except OSError as error:
@@ -107,7 +108,7 @@ def kept_for_itself(folder: str | Path) -> Iterator[bool]:
     try:
         yield ours
     finally:
-        if ours:
+        if ours and missing:
             with suppress(OSError):
                 folder.rmdir()  # if nothing was written
         os.close(held)
