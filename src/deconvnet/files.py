@@ -1,14 +1,12 @@
 """Writing files whole or not at all."""
 
 import errno
-import importlib
 import os
 import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import ModuleType
 
 from deconvnet.errors import OutputError
 
@@ -99,12 +97,19 @@ def kept_for_itself(folder: str | Path) -> Iterator[bool]:
             f"{folder} could not be made: {error.strerror or error}; name another place."
         ) from error
     try:
-        locks = importlib.import_module("fcntl")
+        import fcntl
+
         held = os.open(folder, os.O_RDONLY)
     except (ImportError, OSError):
         yield True
         return
-    ours = _locked(locks, held)
+    ours = True
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        ours = False
+    except OSError:
+        pass  # a disk without locks
     try:
         yield ours
     finally:
@@ -112,16 +117,6 @@ def kept_for_itself(folder: str | Path) -> Iterator[bool]:
             with suppress(OSError):
                 folder.rmdir()  # if nothing was written
         os.close(held)
-
-
-def _locked(locks: ModuleType, held: int) -> bool:
-    try:
-        locks.flock(held, locks.LOCK_EX | locks.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a disk without locks
-        return True
-    return True
 
 
 def _make_folder(folder: Path) -> None:
