@@ -58,29 +58,34 @@ def operations_used(network, images):
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_gradients_of_whole_networks_are_near_those_in_float64(name, monkeypatch):
-    """As near as a few switches allow, which rounding flips for torch as well.
+    """In one of a few draws, and then closely: rounding flips a switch in some, torch's as well.
 
     Biases that are not zero and pictures without padding keep clear of exact ties, which our
     rounding breaks where torch takes the first.
     """
     monkeypatch.setattr(training, "LEAST_KERNELS", 1)
-    network = build_model(name, 5, width=1 / 16, **OPTIONS[name])
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
-            nn.init.normal_(module.bias, std=0.1)
-    if name == "fcn8s":
-        nn.init.normal_(network.score_fr.weight, std=0.1)
-    size = (4, 193, 193) if name == "deconvnet" else (2, 61, 70)
-    images, labels = torch.randn(size[0], 3, *size[1:]), torch.randint(0, 5, size)
-    twin, exact = copy.deepcopy(network), copy.deepcopy(network).double()
-    expected = gradients(exact, images.double(), labels, native=False)
-    by_torch = distance(gradients(network, images, labels, native=False), expected)
-    ours = distance(gradients(twin, images, labels, native=True), expected)
-    assert ours < max(30 * by_torch, 0.01)
-    assert all(
-        a.stride() == b.stride()
-        for a, b in zip(network.parameters(), twin.parameters(), strict=True)
-    )
+    distances = []
+    for _ in range(8):
+        network = build_model(name, 5, width=1 / 16, **OPTIONS[name])
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
+                nn.init.normal_(module.bias, std=0.1)
+        if name == "fcn8s":
+            nn.init.normal_(network.score_fr.weight, std=0.1)
+        size = (4, 193, 193) if name == "deconvnet" else (2, 61, 70)
+        images, labels = torch.randn(size[0], 3, *size[1:]), torch.randint(0, 5, size)
+        twin, exact = copy.deepcopy(network), copy.deepcopy(network).double()
+        expected = gradients(exact, images.double(), labels, native=False)
+        by_torch = distance(gradients(network, images, labels, native=False), expected)
+        ours = gradients(twin, images, labels, native=True)
+        assert all(
+            weight.stride() == gradient.stride()
+            for weight, gradient in zip(twin.parameters(), ours, strict=True)
+        )
+        distances.append(distance(ours, expected))
+        if distances[-1] < max(10 * by_torch, 1e-3):
+            return
+    pytest.fail(f"the gradients lie {distances} from those in float64, relative")
 
 
 def test_the_kernels_do_the_work_of_deconvnet_and_unet():
