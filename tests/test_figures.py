@@ -278,6 +278,49 @@ def test_an_unknown_class_is_named_with_the_nearest_known_one():
         probability_maps.class_index(PETS, "cats")
 
 
+# Doubt
+
+
+def maps_of_doubt(figure):
+    """The numbers behind the maps of a figure of doubt, as they are drawn."""
+    drawn = [
+        image for image in figure.findobj(AxesImage) if image.get_cmap().name == style.HEAT
+    ]
+    return [np.asarray(image.get_array()) for image in drawn]
+
+
+def test_the_figure_of_doubt_shows_each_way_that_the_network_has():
+    sample = Pictures((striped_cat(),))[0]
+    sure = red_predictor(0.5)
+    figure = figures.doubt(sure, sample.image)
+    expected = [sure(sample.image, uncertainty=way).doubt_map for way in ("entropy", "flips")]
+    np.testing.assert_array_equal(maps_of_doubt(figure), expected)
+    noisy = dataclasses.replace(
+        sure, network=nn.Sequential(nn.Dropout(0.3), sure.network).eval()
+    )
+    figure = figures.doubt(noisy, sample.image)
+    assert len(maps_of_doubt(figure)) == 3
+    assert "dropout: its samples apart" in words_of(figure)
+    assert not noisy.network.training
+
+
+def test_the_figure_of_doubt_tells_right_pixels_from_wrong_ones_and_leaves_void_out():
+    label_map, red = striped_cat(0.55)
+    label_map[:, 40:] = 255
+    sample = Pictures(((label_map, red),))[0]
+    predictor = red_predictor(0.5)
+    figure = figures.doubt(predictor, sample.image, truth=label_map)
+    answer = predictor(sample.image, uncertainty="entropy")
+    wrong = (answer.label_map != label_map) & (label_map != 255)
+    right = (answer.label_map == label_map) & (label_map != 255)
+    assert wrong.sum() == 2 * 26  # the dark stripe of the cat
+    means = answer.doubt_map[right].mean(), answer.doubt_map[wrong].mean()
+    words = words_of(figure)
+    assert "doubt {:.3f} where right, {:.3f} where wrong".format(*means) in words
+    share = wrong.sum() / (label_map != 255).sum()
+    assert f"{100 * share:.1f} % of the labelled pixels" in words
+
+
 # Proposals
 
 

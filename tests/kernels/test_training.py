@@ -58,7 +58,7 @@ def operations_used(network, images):
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_gradients_of_whole_networks_are_near_those_in_float64(name, monkeypatch):
-    """In one of a few draws, and then closely: rounding flips a switch in some, torch's as well.
+    """In one of a few draws, and then closely: rounding flips switches in some, as torch does.
 
     Biases that are not zero and pictures without padding keep clear of exact ties, which our
     rounding breaks where torch takes the first.

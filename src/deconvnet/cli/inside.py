@@ -72,6 +72,7 @@ FIGURES = (
     "probabilities",
     "proposals",
     "comparison",
+    "doubt",
     "sizes",
 )
 

@@ -1,4 +1,4 @@
-"""The figures of the paper, drawn from our own networks and data; each function gives a Figure.
+"""The figures of the papers, drawn from our own networks; each function gives a Figure.
 
 >>> from deconvnet import figures
 >>> figures.save(figures.unpooling(), "unpooling.svg")            # doctest: +SKIP
@@ -7,6 +7,7 @@ Figure 4, `layers`, is drawn by `deconvnet.explain`.
 """
 
 from deconvnet.figures.comparison_sheet import comparison
+from deconvnet.figures.doubt_maps import doubt
 from deconvnet.figures.failure_pictures import failures
 from deconvnet.figures.growing_proposals import proposals
 from deconvnet.figures.network_drawing import architecture
@@ -19,6 +20,7 @@ __all__ = [
     "architecture",
     "comparison",
     "deconvolution",
+    "doubt",
     "failures",
     "probabilities",
     "proposals",

@@ -15,12 +15,13 @@ from deconvnet.data.scenes import SCENES, Scenes, is_scenes, open_scenes
 from deconvnet.errors import CheckpointError, DataError, RecipeError, did_you_mean
 from deconvnet.figures.comparison_sheet import AMONG as COMPARED
 from deconvnet.figures.comparison_sheet import comparison
+from deconvnet.figures.doubt_maps import doubt
 from deconvnet.figures.failure_pictures import AMONG as LOOKED_THROUGH
 from deconvnet.figures.failure_pictures import failures
 from deconvnet.figures.growing_proposals import proposals
 from deconvnet.figures.network_drawing import architecture
 from deconvnet.figures.number_planes import deconvolution, plane_of, unpooling
-from deconvnet.figures.picture_parts import TITLES
+from deconvnet.figures.picture_parts import TITLES, Networks
 from deconvnet.figures.probability_maps import class_index, probabilities
 from deconvnet.figures.size_curves import sizes
 from deconvnet.models import MODELS, build_model
@@ -46,6 +47,7 @@ NEEDS = {
     "probabilities": Need(2, 6, "two networks or more"),
     "proposals": Need(1, 1, "the network that segments the proposals"),
     "comparison": Need(2, 2, "the network to beat, an FCN, and the one that is to beat it"),
+    "doubt": Need(1, 1, "the network whose doubt is measured"),
     "sizes": Need(1, 30, "FCNs and DeconvNets, of one seed or several"),
 }
 """Every figure by its name on the command line."""
@@ -159,9 +161,16 @@ def draw(asked_for: Asked, wishes: Wishes) -> Figure:
             among=COMPARED if wishes.among is None else wishes.among,
             quiet=wishes.quiet,
         )
+    return _of_one_picture(asked_for, networks, wishes)
+
+
+def _of_one_picture(asked_for: Asked, networks: Networks, wishes: Wishes) -> Figure:
+    first = next(iter(networks.values()))
     image, truth = picture_of(asked_for, first, wishes)
     if asked_for.name == "unpooling":
         return unpooling(plane_of(first, image))
+    if asked_for.name == "doubt":
+        return doubt(first, image, truth=truth)
     if asked_for.name == "proposals":
         count = 50 if wishes.proposals is None else wishes.proposals
         return proposals(first, image, count=count, truth=truth)
