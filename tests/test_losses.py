@@ -5,7 +5,13 @@ import pytest
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from deconvnet.losses import border_weights, cross_entropy, dice_loss, lovasz_loss
+from deconvnet.losses import (
+    border_weights,
+    cross_entropy,
+    dice_loss,
+    distillation_loss,
+    lovasz_loss,
+)
 
 
 @pytest.fixture
@@ -70,6 +76,22 @@ def test_dice_agrees_with_monai(batch):
         softmax=True, to_onehot_y=True, batch=True, smooth_nr=0, smooth_dr=0
     )
     torch.testing.assert_close(dice_loss(logits, labels), theirs(logits, labels[:, None]))
+
+
+def test_distillation_is_the_mean_divergence_from_the_teacher_over_labelled_pixels(batch):
+    logits, labels = batch
+    teacher = torch.randn(logits.shape, generator=torch.Generator().manual_seed(4))
+    p, q = teacher.softmax(1), logits.softmax(1)
+    terms = [
+        sum(p[n, k, y, x] * math.log(p[n, k, y, x] / q[n, k, y, x]) for k in range(4))
+        for n in range(2)
+        for y in range(5)
+        for x in range(6)
+        if labels[n, y, x] != 255
+    ]
+    expected = sum(terms) / len(terms)
+    torch.testing.assert_close(distillation_loss(logits, teacher, labels), expected)
+    assert distillation_loss(teacher, teacher, labels).item() == 0
 
 
 def test_lovasz_of_hard_predictions_is_one_minus_the_mean_iou_of_present_classes():

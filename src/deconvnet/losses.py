@@ -70,6 +70,31 @@ def lovasz_loss(logits: LogitsBatch, labels: LabelBatch) -> Float[Tensor, ""]:
     return torch.stack(costs).mean() if costs else logits.sum() * 0
 
 
+def distillation_loss(
+    logits: LogitsBatch,
+    teacher_logits: LogitsBatch,
+    labels: LabelBatch,
+    *,
+    labelled: Float[Tensor, ""] | None = None,
+) -> Float[Tensor, ""]:
+    """How far the probabilities lie from a teacher's: the divergence KL(teacher, own) in nats.
+
+    Its mean over the labelled pixels; 0 where the two agree.
+
+    Args:
+        labelled: Labelled pixels to divide by, where the batch is a part of a larger one.
+
+    Source: Hinton, Vinyals & Dean 2015, section 2, pixel by pixel; differs: temperature 1, and
+    the teacher's own entropy is taken off, which moves no gradient.
+    """
+    known = (labels != IGNORED).to(logits.dtype)
+    terms = F.kl_div(
+        logits.log_softmax(1), teacher_logits.log_softmax(1), reduction="none", log_target=True
+    )
+    total = known.sum() if labelled is None else labelled
+    return (terms.sum(1) * known).sum() / total.clamp(min=1)
+
+
 def border_weights(
     instance_map: InstanceMap, *, weight: float = 10.0, sigma: float = 5.0
 ) -> np.ndarray:

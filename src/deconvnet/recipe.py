@@ -33,9 +33,9 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     ),
     **dict.fromkeys(("width", "input_scale", "learning_rate", "clip"), _POSITIVE),
     **dict.fromkeys(
-        ("workers", "weight_decay", "elastic", "dice", "lovasz", "auxiliary"), _NOT_NEGATIVE
+        ("workers", "weight_decay", "elastic", "dice", "lovasz", "distill"), _NOT_NEGATIVE
     ),
-    **dict.fromkeys(("border_weight", "warmup", "seed"), _NOT_NEGATIVE),
+    **dict.fromkeys(("auxiliary", "border_weight", "warmup", "seed"), _NOT_NEGATIVE),
     **dict.fromkeys(("stage1_steps", "stage1_step_every"), _COUNT),
     **dict.fromkeys(("flip", "color", "ema", "momentum", "overlap"), _SHARE),
 }
@@ -123,6 +123,11 @@ class Recipe:
     auxiliary: float = 0.0
     """Weight of the loss of extra classifiers on the decoder's stages (deep supervision), which
     are thrown away after training; for deconvnet, segnet and unet."""
+    teacher: str | None = None
+    """A better network of the same classes that is imitated beside the labels (distillation):
+    a checkpoint; none: the labels alone."""
+    distill: float = 1.0
+    """Weight of the difference from the teacher's probabilities, where there is a teacher."""
     border_weight: float = 0.0
     """Extra weight of pixels between two close objects (w0 of U-Net, published 10)."""
 

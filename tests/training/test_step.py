@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from deconvnet.checkpoint import build_network, load_state
+from deconvnet.checkpoint import build_network, load_state, save_checkpoint
 from deconvnet.data.class_statistics import median_frequency_weights, statistics_of
-from deconvnet.errors import DivergedError
+from deconvnet.errors import CheckpointError, DivergedError
 from deconvnet.recipe import Recipe
 from deconvnet.train import train
 from deconvnet.training.job import prepare
@@ -135,6 +135,47 @@ def test_batches_without_a_labelled_pixel_cost_nothing_and_move_nothing(tmp_path
     void = torch.full((2, 32, 32), 255)
     assert take_step(job, 0, trained, optimizer, batches(labels=void)) == 0.0
     assert all(torch.equal(value, before[n]) for n, value in network.named_parameters())
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_a_network_learns_from_its_teacher_what_the_labels_do_not_say(tmp_path, native):
+    taught = train(TINY, out=tmp_path / "teacher", device="cpu", quiet=True)
+    assert taught is not None
+    recipe = replace(
+        TINY,
+        teacher=str(tmp_path / "teacher" / "best"),
+        distill=50.0,
+        learning_rate=0.01,
+        engine="native" if native else "torch",
+    )
+    job, network, trained, optimizer = begun(recipe, tmp_path)
+    held = {name: value.clone() for name, value in job.teacher.state_dict().items()}
+    stream = batches()
+    said = job.teacher(next(stream)[0]).softmax(1)
+
+    @torch.no_grad()
+    def apart():
+        return float((network.train()(next(stream)[0]).softmax(1) - said).abs().mean())
+
+    before = apart()
+    for step in range(40):
+        take_step(job, step, trained, optimizer, stream)
+    assert apart() < 0.5 * before
+    assert all(torch.equal(value, held[n]) for n, value in job.teacher.state_dict().items())
+
+
+def test_a_teacher_of_other_classes_or_other_pictures_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=r"knows the classes sky, building, .*data has"):
+        prepare(replace(TINY, teacher="unet-camvid"), tmp_path, device="cpu", quiet=True)
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        prepare(replace(TINY, teacher="nobody"), tmp_path, device="cpu", quiet=True)
+    config = replace(
+        prepare(TINY, tmp_path, device="cpu", quiet=True).config, mean=(0.0, 0.0, 0.0)
+    )
+    save_checkpoint(tmp_path / "caffe", build_network(config), config)
+    recipe = replace(TINY, teacher=str(tmp_path / "caffe"))
+    with pytest.raises(CheckpointError, match=r"takes pictures otherwise \(3 channels, mean"):
+        prepare(recipe, tmp_path, device="cpu", quiet=True)
 
 
 def test_half_void_batches_train_as_their_labelled_pixels_say(tmp_path):

@@ -1,7 +1,7 @@
 """What a training run is: its job, fixed before it starts, and its state, which changes."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.util import find_spec
@@ -18,11 +18,13 @@ from deconvnet.checkpoint import (
     Config,
     build_network,
     library_versions,
+    load_checkpoint,
     load_weights,
 )
 from deconvnet.data import Dataset, open_dataset
 from deconvnet.data.doctor import class_statistics, median_frequency_weights, quick_check
 from deconvnet.errors import (
+    CheckpointError,
     DataError,
     DeviceError,
     MissingExtraError,
@@ -54,6 +56,8 @@ class Job:
     quiet: bool
     native: bool = False
     """Whether our own kernels compute the steps."""
+    teacher: nn.Module | None = None
+    """What the network learns to imitate, in eval mode, on the run's device."""
 
     @property
     def pictures_per_step(self) -> int:
@@ -168,6 +172,7 @@ def prepare(
     fabric = _fabric(recipe, device, devices)
     fabric.launch()
     weights = _class_weights(recipe, training)
+    teacher = _teacher(recipe.teacher, config)
     return Job(
         recipe,
         config,
@@ -178,6 +183,7 @@ def prepare(
         None if weights is None else weights.to(fabric.device),
         quiet,
         recipe.engine == "native" and _native_works(recipe, fabric, quiet=quiet),
+        None if teacher is None else teacher.to(fabric.device),
     )
 
 
@@ -237,6 +243,36 @@ def model_options(recipe: Recipe) -> dict[str, Any]:
         if getattr(recipe, name) is not None:
             options[name] = getattr(recipe, name)
     return options
+
+
+def _teacher(source: str | None, config: Config) -> nn.Module | None:
+    """The network to imitate, if one is named.
+
+    Raises:
+        CheckpointError: If there is none, or it sees other pictures or says other classes.
+    """
+    if source is None:
+        return None
+    loaded = load_checkpoint(source)
+    if loaded.config.classes.names != config.classes.names:
+        raise CheckpointError(
+            f"The teacher {source} knows the classes {_few(loaded.config.classes.names)}, and "
+            f"the data has {_few(config.classes.names)}; name a teacher of the data's classes."
+        )
+    own, other = (
+        f"{c.in_channels} channels, mean {c.mean}, std {c.std}" for c in (config, loaded.config)
+    )
+    if own != other:
+        raise CheckpointError(
+            f"The teacher {source} takes pictures otherwise ({other}) than the network that is "
+            f"trained ({own}); name a teacher that this program trained."
+        )
+    teacher: nn.Module = loaded.network.eval().requires_grad_(False)
+    return teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (", ..." if names[4:] else "")
 
 
 def _open(recipe: Recipe, split: str) -> Dataset:

@@ -57,7 +57,8 @@ def take_step(
     for turn in range(recipe.accumulate):
         batch = [fabric.to_device(part) for part in next(batches)]
         with fabric.no_backward_sync(network, enabled=turn < recipe.accumulate - 1):
-            loss = _loss(_output(network, batch[0], job), batch[1:], job) / recipe.accumulate
+            output, taught = _output(network, batch[0], job), _taught(batch[0], job)
+            loss = _loss(output, batch[1:], taught, job) / recipe.accumulate
             fabric.backward(loss)
         if math.isfinite(total):
             suspect, suspected = turn, batch
@@ -101,7 +102,17 @@ def _output(network: nn.Module, images: Tensor, job: Job) -> Output:
     return output
 
 
-def _loss(output: Output, truth: list[Tensor], job: Job) -> Tensor:
+@torch.no_grad()
+def _taught(images: Tensor, job: Job) -> Tensor | None:
+    """What the teacher says to a batch, if there is one."""
+    if job.teacher is None:
+        return None
+    with native_operations() if job.native else nullcontext():
+        logits: Tensor = job.teacher(images.contiguous(memory_format=torch.channels_last))
+    return logits
+
+
+def _loss(output: Output, truth: list[Tensor], taught: Tensor | None, job: Job) -> Tensor:
     """The recipe's sum of losses on one batch: labels, and weights of pixels if it has them."""
     logits, stages = output if isinstance(output, tuple) else (output, [])
     labels, *pixel_weights = truth
@@ -116,6 +127,10 @@ def _loss(output: Output, truth: list[Tensor], job: Job) -> Tensor:
         loss = loss + job.recipe.dice * losses.dice_loss(logits, labels)
     if job.recipe.lovasz:
         loss = loss + job.recipe.lovasz * losses.lovasz_loss(logits, labels)
+    if taught is not None:
+        loss = loss + job.recipe.distill * losses.distillation_loss(
+            logits, taught, labels, labelled=_labelled(job, labels)
+        )
     for stage_logits in stages:
         stage_labels = thinned(labels, (stage_logits.shape[2], stage_logits.shape[3]))
         loss = loss + job.recipe.auxiliary / len(stages) * losses.cross_entropy(
