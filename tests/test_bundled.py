@@ -16,9 +16,10 @@ NAMES = bundled_names()
 PICTURE = Scenes(count=1, size=96)[0].image
 
 
-def test_the_four_families_the_best_and_the_membranes_are_there():
+def test_the_four_families_the_best_the_membranes_and_the_two_stages_are_there():
     families = {"deconvnet-camvid", "segnet-camvid", "fcn8s-camvid", "unet-camvid"}
-    assert families | {"unet-camvid-best", "unet-em"} <= set(NAMES)
+    others = {"unet-camvid-best", "unet-em", "deconvnet-voc-small", "fcn8s-voc-small"}
+    assert families | others <= set(NAMES)
 
 
 def test_together_they_take_less_than_60_megabytes():

@@ -24,7 +24,7 @@ WAYS: dict[Uncertainty, str] = {
 }
 """Every way to measure doubt, as the figure calls it."""
 
-COLUMNS, ROW = 3, 4.2
+COLUMNS, ROW = 3, 4.85
 """Panels side by side; and the height of a row of them, in inches, at most."""
 
 BRIGHT = 99.5
