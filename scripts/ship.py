@@ -40,7 +40,12 @@ def main() -> None:
 def ship(checkpoint: str, name: str, data: str, about: list[Path]) -> None:
     """Store the weights in float16, score what was stored, and write its card."""
     loaded = load_checkpoint(checkpoint)
-    recipe = {**loaded.config.recipe, "data": Path(data).name, "start_from": None}
+    recipe = {
+        **loaded.config.recipe,
+        "data": Path(data).name,
+        "start_from": None,
+        "teacher": None,
+    }
     folder = save_checkpoint(
         BUNDLED / name,
         loaded.network,

@@ -37,7 +37,7 @@ def doubt(network: Predictor, image: Image, *, truth: LabelMap | None = None) ->
     Doubt by dropout needs a network that was trained with it, and is left out of the others.
 
     Args:
-        network: Any.
+        network: With dropout or without.
         image: The picture.
         truth: If given, the wrong pixels are drawn, and below each map stands the mean doubt
             of its answer's right pixels and of its wrong ones.

@@ -267,8 +267,12 @@ def _teacher(source: str | None, config: Config) -> nn.Module | None:
             f"The teacher {source} takes pictures otherwise ({other}) than the network that is "
             f"trained ({own}); name a teacher that this program trained."
         )
-    teacher: nn.Module = loaded.network.eval().requires_grad_(False)
-    return teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+    return channels_last(loaded.network.eval().requires_grad_(False))
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """The network with its weights laid out as CPUs and GPUs read them fastest."""
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
 
 
 def _few(names: Sequence[str]) -> str:

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from deconvnet.checkpoint import build_network, load_state
 from deconvnet.errors import OutputError, RecipeError
@@ -25,7 +24,7 @@ from deconvnet.evaluate import Evaluation
 from deconvnet.files import remove_partial_files, write_text
 from deconvnet.progress import ProgressBar, say, sparkline
 from deconvnet.recipe import Recipe
-from deconvnet.training.job import Job, Run
+from deconvnet.training.job import Job, Run, channels_last
 from deconvnet.training.pictures import TrainingPictures, batches_from
 from deconvnet.training.records import finish, save, score_and_keep, write_log
 from deconvnet.training.solver import build_optimizer, freeze, update_average
@@ -130,11 +129,6 @@ def out_of_patience(run: Run, recipe: Recipe) -> bool:
     if recipe.patience is None or not scores:
         return False
     return len(scores) - 1 - int(np.argmax(scores)) >= recipe.patience
-
-
-def channels_last(network: nn.Module) -> nn.Module:
-    """The network with its weights laid out as CPUs and GPUs read them fastest."""
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
 
 
 def check_same_recipe(recipe: Recipe, saved: Mapping[str, Any], out: Path) -> None:

@@ -11,8 +11,7 @@ from deconvnet.checkpoint import build_network
 from deconvnet.errors import DivergedError, RecipeError
 from deconvnet.files import written_whole
 from deconvnet.progress import ProgressBar
-from deconvnet.training.job import Job
-from deconvnet.training.loop import channels_last
+from deconvnet.training.job import Job, channels_last
 from deconvnet.training.pictures import TrainingPictures, batches_from
 from deconvnet.training.solver import build_optimizer, freeze
 from deconvnet.training.step import take_step, trained_module

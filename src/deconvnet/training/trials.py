@@ -14,8 +14,7 @@ from deconvnet.errors import RecipeError
 from deconvnet.memory import forget_peak, peak_memory
 from deconvnet.progress import duration, say
 from deconvnet.recipe import Recipe
-from deconvnet.training.job import Job
-from deconvnet.training.loop import channels_last
+from deconvnet.training.job import Job, channels_last
 from deconvnet.training.pictures import TrainingPictures, batches_from
 from deconvnet.training.solver import build_optimizer, freeze
 from deconvnet.training.step import take_step, trained_module
