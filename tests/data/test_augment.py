@@ -189,13 +189,22 @@ def test_no_strength_leaves_colours_alone():
     np.testing.assert_array_equal(recolored(SAMPLE.image, rng, 0), SAMPLE.image)
 
 
-def test_grey_stays_grey_and_changes_stay_light():
+def test_changes_of_colour_stay_light():
     grey = np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 3, axis=2)
     for seed in range(20):
         result = recolored(grey, np.random.default_rng(seed), 0.2).astype(int)
-        assert np.ptp(result, axis=2).max() <= 1
-        assert (np.diff(result[:, 0, 0]) >= 0).all()
-        assert 0.75 < result.mean() / grey.mean() < 1.25
+        assert (np.diff(result[:, 0], axis=0) >= 0).all()
+        assert 0.7 < result.mean() / grey.mean() < 1.3
+
+
+def test_the_white_balance_of_grey_changes_by_up_to_half_of_the_strength():
+    grey = np.full((8, 8, 3), 100, np.uint8)
+    drawn = [recolored(grey, np.random.default_rng(i), 0.4)[0, 0] for i in range(200)]
+    red, _, blue = np.array(drawn, float).T
+    assert (0.8 / 1.2 - 0.02 <= red / blue).all()
+    assert (red / blue <= 1.2 / 0.8 + 0.02).all()
+    assert (red / blue).min() < 0.75
+    assert (red / blue).max() > 1.35
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,8 @@ def augment(
         crop_size: Side, or height and width, of the result in pixels.
         scale: Least and largest factor of enlargement, drawn evenly on a logarithmic scale.
         flip: Chance of a mirror image, 0 to 1.
-        color: Strength of changes of brightness, contrast, saturation and hue, 0 to 1.
+        color: Strength of changes of brightness, contrast, saturation, hue and white balance,
+            0 to 1.
         elastic: Standard deviation of the displacements in pixels of the result; 0 for none.
 
     Raises:
@@ -146,21 +147,25 @@ def mirrored(sample: Sample) -> Sample:
 
 
 def recolored(image: Image, rng: np.random.Generator, strength: Number) -> Image:
-    """Another brightness, contrast, saturation and hue.
+    """Another brightness, contrast, saturation, hue and white balance.
 
     Each of the first three is multiplied by a factor from 1 - strength to 1 + strength; the hue
-    turns by up to a tenth of strength of the colour circle. All four are one product of each
-    pixel with a matrix, and one sum.
+    turns by up to a tenth of strength of the colour circle; for the white balance, which differs
+    between cameras and hours of the day, red, green and blue are each multiplied by a factor
+    from 1 - strength / 2 to 1 + strength / 2. All are one product of each pixel with a matrix,
+    and one sum.
     """
     brightness, contrast, saturation = 1 + strength * rng.uniform(-1, 1, 3)
     turn = 2 * math.pi * 0.1 * strength * rng.uniform(-1, 1)
     grey = np.tile(_LUMINANCE, (3, 1))
     saturate = saturation * np.eye(3) + (1 - saturation) * grey
     matrix = brightness * contrast * (_hue_rotation(turn) @ saturate)
+    balance = 1 + strength / 2 * rng.uniform(-1, 1, 3)
+    matrix = balance[:, None] * matrix
     middle = float(_LUMINANCE @ image[::8, ::8].reshape(-1, 3).mean(axis=0))
-    offset = brightness * (1 - contrast) * middle
+    offset = brightness * (1 - contrast) * middle * balance
     pixels = image.reshape(-1, 3).astype(np.float32) @ matrix.T.astype(np.float32)
-    pixels += np.float32(offset + 0.5)  # rounds when cut off
+    pixels += (offset + 0.5).astype(np.float32)  # rounds when cut off
     return np.clip(pixels, 0, 255, out=pixels).astype(np.uint8).reshape(image.shape)
 
 
