@@ -1,8 +1,10 @@
 import PIL.Image
 import pytest
+import torch
 
 from deconvnet import demo as module
 from deconvnet.demo import RECIPES, demo
+from deconvnet.predict import load
 
 
 @pytest.fixture
@@ -39,10 +41,22 @@ def test_the_demo_writes_one_page_that_needs_nothing_else(quick, tmp_path, monke
     assert demo(tmp_path / "demo", quiet=True).read_text().count("<img ") == text.count("<img ")
 
 
-def test_the_two_networks_of_the_demo_get_the_same_but_for_their_kind():
+def test_deconvnet_keeps_the_encoder_of_the_demos_fcn(quick, tmp_path):
+    demo(tmp_path, quiet=True)
+    fcn, deconvnet = (
+        load(tmp_path / "runs" / name / "best", engine="plain").network.encoder.state_dict()
+        for name in ("fcn8s", "deconvnet")
+    )
+    weights = [name for name in fcn if name.endswith("conv.weight")]
+    assert len(weights) == 13
+    for name in weights:
+        assert torch.equal(fcn[name], deconvnet[name]), name
+
+
+def test_the_two_networks_of_the_demo_see_the_same_pictures():
     differing = {
         name
         for name, value in RECIPES["fcn8s"].to_dict().items()
         if RECIPES["deconvnet"].to_dict()[name] != value
     }
-    assert differing <= {"model", "steps", "batch_norm", "init"}
+    assert differing <= {"model", "steps", "batch_norm", "init", "freeze", "learning_rate"}

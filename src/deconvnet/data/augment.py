@@ -150,8 +150,8 @@ def recolored(image: Image, rng: np.random.Generator, strength: Number) -> Image
     """Another brightness, contrast, saturation, hue and white balance.
 
     Each of the first three is multiplied by a factor from 1 - strength to 1 + strength; the hue
-    turns by up to a tenth of strength of the colour circle; for the white balance, which differs
-    between cameras and hours of the day, red, green and blue are each multiplied by a factor
+    turns by up to a tenth of strength of the colour circle. For the white balance, in which
+    cameras and hours of the day differ, red, green and blue are each multiplied by a factor
     from 1 - strength / 2 to 1 + strength / 2. All are one product of each pixel with a matrix,
     and one sum.
     """
