@@ -21,6 +21,8 @@ from deconvnet.files import write_text
 from deconvnet.predict import load
 
 MODELS_PAGE = Path(__file__).parents[1] / "docs" / "models.md"
+WHITE_BALANCES = ("warmer", "colder")
+"""Lights of `deconvnet evaluate --light` that each network is scored in too."""
 BEGIN, END = "<!-- scores: written by scripts/ship.py -->", "<!-- end of scores -->"
 
 
@@ -54,10 +56,15 @@ def ship(checkpoint: str, name: str, data: str, about: list[Path]) -> None:
     )
     evaluation = evaluate(load(folder), open_dataset(data, "val"))
     remember(folder, evaluation, open_dataset(data, "train"))
+    in_light = {
+        light: evaluate(load(folder), open_dataset(data, "val"), light=light)
+        for light in WHITE_BALANCES
+    }
     config = loaded.config
     cost = describe(loaded.network, size=224, in_channels=config.in_channels).to_json()
     scores = {
         **evaluation.to_json(),
+        "mean_iou_in_light": {name: e.scores.mean_iou for name, e in in_light.items()},
         "data": Path(data).name,
         "model": config.model,
         "parameters": sum(p.numel() for p in loaded.network.parameters()),
@@ -74,24 +81,30 @@ def ship(checkpoint: str, name: str, data: str, about: list[Path]) -> None:
         f"```\ndeconvnet predict {name} PICTURE --out DIR\n```\n\n"
         f"{told}\n\n## Scores\n\n"
         f"By `deconvnet evaluate {name} DATA` with its defaults, in percent, of the shipped "
-        f"float16 weights:\n\n```\n{evaluation.to_text()}\n```\n",
+        f"float16 weights:\n\n```\n{evaluation.to_text()}\n```\n\n"
+        "In another light (`--light NAME`), mIoU: "
+        + ", ".join(f"{light} {percent(e.scores.mean_iou)}" for light, e in in_light.items())
+        + ".\n",
     )
 
 
 def write_models_page() -> None:
     """Write the table of docs/models.md anew from the scores of every bundled network."""
     rows = [
-        "| network | parameters | multiply-adds at 224 | data | mIoU | boundary F1 "
-        "| small / medium / large |",
-        "|---|---|---|---|---|---|---|",
+        "| network | parameters | multiply-adds at 224 | data | mIoU "
+        "| warmer, colder | boundary F1 | small / medium / large |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for file in sorted(BUNDLED.glob("*/scores.json")):
         scores = json.loads(file.read_text(encoding="utf-8"))
         bands = " / ".join(percent(score) for score in scores["iou_by_size"].values())
+        in_light = scores.get("mean_iou_in_light", {})
+        lights = ", ".join(percent(in_light.get(light)) for light in WHITE_BALANCES)
         rows.append(
             f"| `{file.parent.name}` | {scores['parameters'] / 1e6:.2f} M | "
             f"{scores['multiply_adds_224'] / 1e9:.2f} G | {scores['data']} {scores['split']} | "
-            f"{percent(scores['mean_iou'])} | {percent(scores['boundary_f1'])} | {bands} |"
+            f"{percent(scores['mean_iou'])} | {lights} | "
+            f"{percent(scores['boundary_f1'])} | {bands} |"
         )
     text = MODELS_PAGE.read_text(encoding="utf-8")
     start, end = text.index(BEGIN) + len(BEGIN), text.index(END)

@@ -8,10 +8,11 @@ import torch
 from deconvnet.checkpoint import Config, build_network, load_checkpoint, save_checkpoint
 from deconvnet.cli import main
 from deconvnet.data import open_dataset
+from deconvnet.data.light import LIGHTS, in_light
 from deconvnet.data.scenes import SCENES
 from deconvnet.errors import DataError
 from deconvnet.evaluate import calibration_of, evaluate, remember
-from deconvnet.metrics import Calibration
+from deconvnet.metrics import Calibration, Scores
 from deconvnet.predict import Predictor, load
 
 
@@ -53,6 +54,44 @@ def test_the_training_split_is_refused_without_yes_and_named_in_the_json(checkpo
     assert "--yes" in error
     assert main([*words, "--yes", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["split"] == "train"
+
+
+@pytest.mark.parametrize("light", LIGHTS)
+def test_in_another_light_the_score_is_that_of_pictures_changed_so(light, checkpoint, capsys):
+    words = ["evaluate", checkpoint, "scenes:size=40,count=3", "--quiet", "--light", light]
+    assert main([*words, "--json"]) == 0
+    reached = json.loads(capsys.readouterr().out)
+    network, dataset = load(checkpoint), open_dataset("scenes:size=40,count=3", "val")
+    expected = Scores.empty(len(dataset.classes), background=dataset.classes.background)
+    for sample in dataset:
+        found = network(in_light(sample.image, LIGHTS[light])).label_map
+        expected = expected.add(found, sample.label_map, sample.instance_map)
+    assert reached["mean_iou"] == pytest.approx(
+        expected.to_json(dataset.classes.names)["mean_iou"]
+    )
+    assert reached["light"] == light
+    assert main(words) == 0
+    assert f"3 pictures of split val, made {light}" in capsys.readouterr().out
+
+
+def test_pictures_in_another_light_are_not_remembered(checkpoint, capsys):
+    words = [
+        "evaluate",
+        checkpoint,
+        "scenes:size=40,count=3",
+        "--light",
+        "warmer",
+        "--remember",
+    ]
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert "give one of the two" in capsys.readouterr().err
+
+
+def test_a_light_that_does_not_exist_is_told_with_those_that_do(checkpoint):
+    dataset = open_dataset("scenes:size=40,count=1", "val")
+    with pytest.raises(DataError, match="no light 'purple'; take one of warmer, colder"):
+        evaluate(load(checkpoint), dataset, quiet=True, light="purple")
 
 
 def test_the_reliability_diagram_is_drawn(checkpoint, tmp_path):

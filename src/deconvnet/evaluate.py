@@ -10,6 +10,7 @@ import numpy as np
 
 from deconvnet.checkpoint import Config, find_checkpoint
 from deconvnet.data import Dataset
+from deconvnet.data.light import LIGHTS, in_light
 from deconvnet.errors import DataError, RecipeError
 from deconvnet.familiarity import LEAST_PICTURES, Familiarity, traits
 from deconvnet.files import write_text
@@ -33,6 +34,8 @@ class Evaluation:
     """Confidence against accuracy; none if a picture was segmented in tiles."""
     traits: Sequence[Mapping[str, float]] = ()
     """What each picture is like (deconvnet.familiarity)."""
+    light: str | None = None
+    """In which light the pictures were put (deconvnet.data.light); none: as they are."""
 
     def to_json(self) -> dict[str, Any]:
         """The scores, 0 to 1, by name; none where a score does not exist."""
@@ -41,12 +44,14 @@ class Evaluation:
             **self.scores.to_json(self.classes.names),
             "expected_calibration_error": None if isnan(error) else error,
             "split": self.split,
+            **({"light": self.light} if self.light else {}),
         }
 
     def to_text(self) -> str:
         """The scores as a table for people, in percent."""
         values = self.to_json()
-        lines = [f"{values['images']} pictures of split {self.split}", ""]
+        light = f", made {self.light}" if self.light else ""
+        lines = [f"{values['images']} pictures of split {self.split}{light}", ""]
         lines += [f"  {name:<16} {_percent(iou)}" for name, iou in values["iou"].items()]
         lines += ["", f"mIoU               {_percent(values['mean_iou'])}"]
         for name, label in (
@@ -69,6 +74,7 @@ def evaluate(
     *,
     quiet: bool = False,
     segment: Callable[[np.ndarray], Segmentation] | None = None,
+    light: str | None = None,
 ) -> Evaluation:
     """Segment every picture of a data set and score the results.
 
@@ -77,26 +83,31 @@ def evaluate(
         dataset: Pictures and truth.
         quiet: Show no progress.
         segment: How to segment a picture; the predictor with its defaults if not given.
+        light: A name in deconvnet.data.light.LIGHTS: the pictures are put in it first.
 
     Raises:
-        DataError: If the network and the data set do not have the same number of classes.
+        DataError: If there is no such light, or the network and the data set do not have the
+            same number of classes.
     """
     check_classes(predictor.classes, dataset.classes)
+    if light is not None and light not in LIGHTS:
+        raise DataError(f"There is no light '{light}'; take one of {', '.join(LIGHTS)}.")
     segment = segment or predictor
     scores = Scores.empty(len(dataset.classes), background=dataset.classes.background)
     calibration: Calibration | None = Calibration.empty()
     seen: list[dict[str, float]] = []
     for index in tracked(range(len(dataset)), "evaluate", len(dataset), quiet=quiet):
         sample = dataset[index]
-        segmentation = segment(sample.image)
+        image = sample.image if light is None else in_light(sample.image, LIGHTS[light])
+        segmentation = segment(image)
         scores = scores.add(segmentation.label_map, sample.label_map, sample.instance_map)
         probabilities = segmentation.probabilities
-        seen.append(traits(sample.image, probabilities))
+        seen.append(traits(image, probabilities))
         if probabilities is None:
             calibration = None
         elif calibration is not None:
             calibration = calibration.add(probabilities, sample.label_map)
-    return Evaluation(scores, dataset.classes, dataset.split, calibration, seen)
+    return Evaluation(scores, dataset.classes, dataset.split, calibration, seen, light)
 
 
 def refuse_training_split(split: str) -> None:

@@ -112,6 +112,11 @@ def add_evaluate(command: Command) -> None:
         "--reliability", metavar="FILE", help="draw how sure the network is, and how right"
     )
     evaluate.add_argument(
+        "--light",
+        choices=["warmer", "colder", "brighter", "darker", "flatter"],
+        help="put the pictures in another light first, to see how much the score hangs on it",
+    )
+    evaluate.add_argument(
         "--yes", action="store_true", help="score on the training pictures all the same"
     )
     evaluate.add_argument(
@@ -133,6 +138,11 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     check_writable(arguments.json, arguments.confusion, arguments.reliability)
     if not arguments.yes:
         refuse_training_split(arguments.split)
+    if arguments.light and arguments.remember:
+        arguments.parser.error(
+            "--remember notes what the pictures are like, and --light changes them; "
+            "give one of the two"
+        )
     dataset = open_dataset(
         arguments.data,
         arguments.split,
@@ -146,6 +156,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         dataset,
         quiet=arguments.quiet,
         segment=lambda image: predictor(image, **options),
+        light=arguments.light,
     )
     if arguments.confusion:
         with written_whole(arguments.confusion) as temporary:
