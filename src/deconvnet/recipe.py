@@ -72,7 +72,8 @@ class Recipe:
     init: Literal["published", "he"] | None = None
     """Random start of DeconvNet's decoder: N(0, 0.01) as published, or He et al. 2015."""
     start_from: str | None = None
-    """Weights to start from: a checkpoint or torchvision's VGG-16 file; none: from scratch."""
+    """Weights to start from: a checkpoint or torchvision's VGG-16 file; none: from scratch.
+    Several are joined by a plus between spaces, and the later wins."""
     freeze: str | None = None
     """Parts that are left as they are, by the beginnings of their names, such as encoder or
     encoder.0,encoder.1; their batch norm keeps its statistics too."""
@@ -95,7 +96,8 @@ class Recipe:
     flip: float = 0.5
     """Chance of mirroring a training picture left to right."""
     color: float = 0.2
-    """Strength of random changes of brightness, contrast and saturation, 0 to 1."""
+    """Strength of random changes of brightness, contrast, saturation, hue and white balance, 0
+    to 1; 0.4 for pictures of other cameras and hours."""
     elastic: float = 0.0
     """Standard deviation in pixels of random elastic warps; U-Net used 10."""
     workers: int = 0

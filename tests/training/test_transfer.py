@@ -56,6 +56,18 @@ def test_a_deconvnet_takes_over_the_decoder_of_a_segnet(tmp_path):
         torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_of_several_checkpoints_the_later_wins_and_the_rest_stays(tmp_path):
+    segnet = saved(tmp_path / "segnet", "segnet", PETS)
+    fcn = saved(tmp_path / "fcn", "fcn8s", PETS, fc_channels=8, batch_norm=True)
+    new = build_model("segnet", 3, width=1 / 32)
+    said = start_from(f"{tmp_path / 'segnet'} + {tmp_path / 'fcn'}", new, "segnet", PETS)
+    torch.testing.assert_close(new.encoder.state_dict(), fcn.encoder.state_dict())
+    torch.testing.assert_close(new.decoder.state_dict(), segnet.decoder.state_dict())
+    kept, stayed = len(fcn.encoder.state_dict()), len(segnet.state_dict())
+    assert f"segnet: {stayed} tensors kept, 0 new." in said
+    assert f"fcn: {kept} tensors kept, {stayed - kept} as before" in said
+
+
 @pytest.mark.parametrize("depth", [4, 6])
 def test_a_unet_takes_over_the_layers_of_one_of_another_depth(depth, tmp_path):
     old = saved(tmp_path / "old", "unet", PETS, depth=5)

@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from deconvnet.checkpoint import load_checkpoint, read_weights
+from deconvnet.data.joined import JOINS
 from deconvnet.errors import CheckpointError
 from deconvnet.labels import Classes
 from deconvnet.models import segnet
@@ -26,7 +27,9 @@ def start_from(source: str, network: nn.Module, model: str, classes: Classes) ->
     layers of the same name from one of another depth.
 
     Args:
-        source: A checkpoint, or torchvision's VGG-16 as a file.
+        source: A checkpoint, or torchvision's VGG-16 as a file; or several, joined by a plus
+            between spaces, of which the later wins: `segnet + fcn8s` is that SegNet with the
+            encoder of that FCN-8s.
         network: The network to start; its weights are changed.
         model: Its name in MODELS.
         classes: The classes it is to tell apart.
@@ -34,6 +37,17 @@ def start_from(source: str, network: nn.Module, model: str, classes: Classes) ->
     Raises:
         CheckpointError: If there is no such file, or nothing in it fits.
     """
+    first, *later = source.split(JOINS)
+    said = [_start_from_one(first, network, model, classes, others="new")]
+    for one in later:
+        said.append(_start_from_one(one, network, model, classes, others="as before"))
+    return " ".join(said)
+
+
+def _start_from_one(
+    source: str, network: nn.Module, model: str, classes: Classes, *, others: str
+) -> str:
+    """As start_from, from one checkpoint or file; `others` says what the other weights are."""
     if Path(source).is_file():
         load_vgg16(network, read_weights(source))
         return f"Encoder started from the VGG-16 weights in {source}."
@@ -62,7 +76,7 @@ def start_from(source: str, network: nn.Module, model: str, classes: Classes) ->
         )
     network.load_state_dict({**own, **fitting})
     fresh = [name for name in own if name not in fitting]
-    said = f"Started from {source}: {len(fitting)} tensors kept, {len(fresh)} new" + (
+    said = f"Started from {source}: {len(fitting)} tensors kept, {len(fresh)} {others}" + (
         f" ({', '.join(fresh[:4])}{', ...' if fresh[4:] else ''})." if fresh else "."
     )
     if known:
@@ -70,7 +84,7 @@ def start_from(source: str, network: nn.Module, model: str, classes: Classes) ->
     return said + (
         f" Its classes are others: {', '.join(common)} kept."
         if common and by_class
-        else " Its classes are others; the classifier is new."
+        else f" Its classes are others; the classifier is {others}."
     )
 
 
