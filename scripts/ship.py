@@ -23,6 +23,7 @@ from deconvnet.predict import load
 MODELS_PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 WHITE_BALANCES = ("warmer", "colder")
 """Lights of `deconvnet evaluate --light` that each network is scored in too."""
+KEPT_BITS = 6
 BEGIN, END = "<!-- scores: written by scripts/ship.py -->", "<!-- end of scores -->"
 
 
@@ -42,6 +43,9 @@ def main() -> None:
 def ship(checkpoint: str, name: str, data: str, about: list[Path]) -> None:
     """Store the weights in float16, score what was stored, and write its card."""
     loaded = load_checkpoint(checkpoint)
+    loaded.network.load_state_dict(
+        {name: shortened(value) for name, value in loaded.network.state_dict().items()}
+    )
     recipe = {
         **loaded.config.recipe,
         "data": Path(data).name,
@@ -86,6 +90,20 @@ def ship(checkpoint: str, name: str, data: str, about: list[Path]) -> None:
         + ", ".join(f"{light} {percent(e.scores.mean_iou)}" for light, e in in_light.items())
         + ".\n",
     )
+
+
+def shortened(weights: torch.Tensor) -> torch.Tensor:
+    """Weights rounded to KEPT_BITS binary digits behind the first, of float16's 10.
+
+    A wheel and the repository's history, which compress, hold the others as zeros: three
+    quarters of the size. fcn8s-camvid has 60.8 mIoU on val with 10, 7 and 6 of them, and 60.4
+    with 5.
+    """
+    if not weights.is_floating_point():
+        return weights
+    half_step = 1 << (9 - KEPT_BITS)
+    bits = weights.half().view(torch.int16).int() + half_step
+    return (bits & -2 * half_step).short().view(torch.float16).to(weights.dtype)
 
 
 def write_models_page() -> None:

@@ -11,6 +11,7 @@ from deconvnet.data import open_dataset
 from deconvnet.data.scenes import Scenes
 from deconvnet.evaluate import evaluate
 from deconvnet.predict import load
+from programs import load_program
 
 NAMES = bundled_names()
 PICTURE = Scenes(count=1, size=96)[0].image
@@ -48,6 +49,20 @@ def test_each_is_stored_in_float16_with_a_card_that_names_terms_and_limits(name)
         assert part in card
     config = json.loads((BUNDLED / name / "config.json").read_text(encoding="utf-8"))
     assert "/" not in config["recipe"]["data"]  # no folder of the machine it was trained on
+
+
+def test_weights_are_shortened_to_the_nearest_with_six_digits_behind_the_first():
+    ship = load_program("ship")
+    torch.manual_seed(0)
+    weights = torch.randn(2000).half().float()
+    steps = 2.0 ** (weights.abs().log2().floor() - ship.KEPT_BITS)
+    nearest = (weights.double() / steps).abs()
+    expected = torch.sign(weights) * torch.floor(nearest + 0.5) * steps
+    torch.testing.assert_close(ship.shortened(weights), expected.float(), rtol=0, atol=0)
+    again = ship.shortened(ship.shortened(weights))
+    torch.testing.assert_close(again, expected.float(), rtol=0, atol=0)
+    counts = torch.arange(3)
+    assert torch.equal(ship.shortened(counts), counts)
 
 
 @pytest.mark.slow
