@@ -11,7 +11,8 @@ from deconvnet.data import open_dataset
 from deconvnet.data.light import LIGHTS, in_light
 from deconvnet.data.scenes import SCENES
 from deconvnet.errors import DataError
-from deconvnet.evaluate import calibration_of, evaluate, remember
+from deconvnet.evaluate import calibration_of, check_classes, evaluate, remember
+from deconvnet.labels import Classes
 from deconvnet.metrics import Calibration, Scores
 from deconvnet.predict import Predictor, load
 
@@ -74,18 +75,25 @@ def test_in_another_light_the_score_is_that_of_pictures_changed_so(light, checkp
     assert f"3 pictures of split val, made {light}" in capsys.readouterr().out
 
 
-def test_pictures_in_another_light_are_not_remembered(checkpoint, capsys):
-    words = [
-        "evaluate",
-        checkpoint,
-        "scenes:size=40,count=3",
-        "--light",
-        "warmer",
-        "--remember",
-    ]
+@pytest.mark.parametrize(
+    "asked",
+    [["--light", "warmer"], ["--crf"], ["--proposals", "5"], ["--ensemble", "unet-camvid"]],
+)
+def test_only_what_the_network_alone_says_of_pictures_as_they_are_is_remembered(
+    asked, checkpoint, capsys
+):
+    words = ["evaluate", checkpoint, "scenes:size=40,count=3", "--remember", *asked]
     with pytest.raises(SystemExit, match="2"):
         main(words)
-    assert "give one of the two" in capsys.readouterr().err
+    assert f"leave out {asked[0]}" in capsys.readouterr().err
+
+
+def test_data_with_the_classes_in_another_order_is_refused(checkpoint):
+    predictor = load(checkpoint)
+    names = list(predictor.classes.names)
+    with pytest.raises(DataError, match="in the order that the network learned"):
+        check_classes(predictor.classes, Classes.named(names[::-1]))
+    check_classes(predictor.classes, Classes.named([f"a {name}" for name in names]))
 
 
 def test_a_light_that_does_not_exist_is_told_with_those_that_do(checkpoint):

@@ -10,6 +10,7 @@ from deconvnet.errors import RecipeError
 from deconvnet.familiarity import Familiarity, traits
 from deconvnet.labels import Classes
 from deconvnet.predict import Predictor
+from deconvnet.predict_files import check_options
 from deconvnet.uncertainty import entropy
 
 
@@ -53,6 +54,40 @@ def test_tiles_of_a_network_that_sees_one_pixel_give_what_the_whole_gives(pictur
         np.testing.assert_array_equal(tiled.label_map, whole.label_map)
     else:  # shrunk tiles begin at other pixels than the shrunk picture
         assert (tiled.label_map == whole.label_map).mean() > 0.93
+
+
+@pytest.mark.parametrize("tile", [1, 2, 15])
+def test_tiles_too_small_to_overlap_are_refused(picture, tile):
+    with pytest.raises(RecipeError, match=f"A tile of {tile} pixels a side was asked for"):
+        by_colour()(picture, tile=tile)
+
+
+@pytest.mark.parametrize("tile", [16, 17, 31])
+def test_the_smallest_tiles_cover_a_picture_taken_at_any_scale(picture, tile):
+    for scale in (0.3, 2.0, 4.0):
+        assert by_colour(input_scale=scale)(picture, tile=tile).label_map.shape == (70, 90)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("tile", "crf"), ("tile", "proposals"), ("tta", "proposals")]
+)
+def test_what_would_be_ignored_is_refused_before_the_first_picture(picture, first, second):
+    values = {"tile": 64, "tta": True, "crf": True, "proposals": 3}
+    asked = {name: values[name] for name in (first, second)}
+    for attempt in (lambda s: s(picture, **asked), lambda s: check_options(s, asked)):
+        with pytest.raises(RecipeError, match=r"leave out one of them|give one of the two"):
+            attempt(by_colour())
+
+
+def test_an_ensemble_whose_classes_stand_in_another_order_is_refused(picture):
+    config = Config("unet", Classes.named(["blue", "green", "red"]))
+    other = Predictor(Colours(), config)
+    for attempt in (
+        lambda s: s(picture, ensemble=other),
+        lambda s: check_options(s, {"ensemble": other}),
+    ):
+        with pytest.raises(RecipeError, match=r"Class 0 is red for one .* and blue for the"):
+            attempt(by_colour())
 
 
 @pytest.mark.parametrize("uncertainty", ["entropy", "flips", "dropout"])

@@ -70,6 +70,11 @@ def test_two_processes_learn_what_one_does_from_twice_the_batch(tmp_path, two):
     assert len(load_state(two / "state.pt")["beside"]) == 6
 
 
+def test_two_processes_train_in_bfloat16_too(tmp_path):
+    settings = replace(RECIPE, precision="bf16-mixed", auxiliary=0.0, steps=1)
+    assert side_by_side(settings, tmp_path / "run") == [0, 0], told(tmp_path / "run")
+
+
 @pytest.mark.slow
 def test_ctrl_c_in_one_process_stops_both_and_the_run_goes_on_bit_for_bit(tmp_path, two):
     out = tmp_path / "run"

@@ -351,6 +351,13 @@ def test_both_stages_run_and_leave_a_run_like_any_other(whole_run):
     assert "In two stages" in (run / "best" / "README.md").read_text()
 
 
+def test_the_pictures_of_both_stages_are_remembered_as_those_of_one_are(tmp_path):
+    recipe = replace(TINY, data="scenes:size=64,count=8")
+    train(recipe, out=tmp_path / "run", device="cpu", quiet=True)
+    known = load_checkpoint(tmp_path / "run" / "best").config.familiarity
+    assert known.pictures == 16  # 8 of val, 8 of train
+
+
 def test_stage_2_begins_with_the_last_weights_of_stage_1(whole_run):
     last = load_checkpoint(whole_run.out / "stage1" / "last").network.state_dict()
     assert all(torch.equal(value, whole_run.begun[1][name]) for name, value in last.items())

@@ -9,8 +9,11 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import MixedPrecision
 
 from deconvnet.checkpoint import load_checkpoint, load_state
 from deconvnet.cli import main
@@ -18,6 +21,7 @@ from deconvnet.errors import DataError, DivergedError, OutputError, RecipeError,
 from deconvnet.kernels import winograd
 from deconvnet.recipe import Recipe
 from deconvnet.train import plan, train
+from deconvnet.training import job as job_module
 from deconvnet.training import loop
 from deconvnet.training.records import write_log
 from deconvnet.training.solver import build_optimizer, rate_factor, update_average
@@ -157,6 +161,55 @@ def test_ctrl_c_ends_the_program_as_it_ends_the_command(tmp_path):
     assert b"go on with --resume" in complaint
     assert b"Traceback" not in complaint
     assert load_state(tmp_path / "run" / "state.pt")["step"] > 0
+
+
+def test_a_run_in_float16_goes_on_with_the_scale_its_loss_had(tmp_path, monkeypatch):
+    """On the CPU, by the plugin that Fabric takes on a GPU; its first scale overflows."""
+
+    def in_float16(_recipe, _device, _devices):
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**30)
+        plugin = MixedPrecision("16-mixed", "cpu", scaler)
+        return Fabric(accelerator="cpu", devices=1, plugins=[plugin])
+
+    monkeypatch.setattr(job_module, "_fabric", in_float16)
+    recipe = replace(TINY, precision="16-mixed", learning_rate=0.01, dropout=0.0)
+    train(recipe, out=tmp_path / "whole", quiet=True, device="cpu")
+    real = loop.take_step
+
+    def power_cut(job, step, *rest):
+        if step == 4:
+            raise SystemExit
+        return real(job, step, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "take_step", power_cut)
+        with pytest.raises(SystemExit):
+            train(recipe, out=tmp_path / "cut", quiet=True, device="cpu")
+    train(recipe, out=tmp_path / "cut", resume=True, quiet=True, device="cpu")
+    scales = [load_state(tmp_path / n / "state.pt")["precision"] for n in ("whole", "cut")]
+    assert scales[0] == scales[1]
+    assert scales[0]["scale"] < 2**30
+    assert_same_weights(weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut"))
+
+
+def test_a_val_that_scores_nothing_still_leaves_a_best(tmp_path):
+    data, rng = tmp_path / "data", np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (data / folder).mkdir(parents=True)
+    for name in ("a", "b", "c", "void"):
+        mask = np.full((40, 40), 255 if name == "void" else 1, np.uint8)
+        if name != "void":
+            mask[:20] = 0
+        picture = rng.integers(0, 256, (40, 40, 3), np.uint8)
+        PIL.Image.fromarray(picture).save(data / "images" / f"{name}.png")
+        PIL.Image.fromarray(mask).save(data / "masks" / f"{name}.png")
+    (data / "train.txt").write_text("a\nb\n")
+    (data / "val.txt").write_text("void\nc\n")  # val_pictures: 1 takes the first
+    recipe = replace(TINY, data=str(data), val_pictures=1, class_weights="none")
+    evaluation = train(recipe, out=tmp_path / "run", quiet=True, device="cpu")
+    assert evaluation.to_json()["images"] == 2
+    rows = csv.DictReader((tmp_path / "run" / "log.csv").open())
+    assert not any(row["mean_iou"] for row in rows)
 
 
 def test_a_folder_that_holds_a_run_is_refused_without_resume(whole):

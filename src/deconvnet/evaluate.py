@@ -170,8 +170,14 @@ def check_classes(network: Classes, data: Classes) -> None:
     """Refuse a data set whose classes are not the network's.
 
     Raises:
-        DataError: If their numbers differ.
+        DataError: If their numbers differ, or the same names stand in another order.
     """
+    if network.names != data.names and sorted(network.names) == sorted(data.names):
+        raise DataError(
+            f"The network has the classes in the order {', '.join(network.names[:4])}, ... and "
+            f"the data set in the order {', '.join(data.names[:4])}, ..., so a number means "
+            "other things here and there; give data in the order that the network learned."
+        )
     if len(network) != len(data):
         raise DataError(
             f"The network tells apart {len(network)} classes ({', '.join(network.names[:4])}, "

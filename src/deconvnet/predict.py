@@ -40,6 +40,9 @@ WHOLE_BYTES = 2**29
 DEFAULT_TILE = 1024
 """Side in pixels of the tiles of such pictures."""
 
+LEAST_TILE = 16
+"""The smallest that can be asked for; a network sees little in one."""
+
 _BAND = 1024
 """Rows of an overlay that are painted together."""
 
@@ -196,11 +199,15 @@ class Predictor:
         Raises:
             ImageFileError: If the picture cannot be read.
             ShapeError: If an array is no picture.
-            RecipeError: If doubt is asked for that cannot be had.
+            RecipeError: If doubt, tiles or a mirror image are asked for that cannot be had.
+                Also if the ensemble's classes are others, or in another order.
         """
         pixels = as_image(image)
         asked = Asked(tta, uncertainty, samples, seed)
-        self.check(asked, whole=not (proposals or crf or ensemble))
+        self.check(asked, whole=not (proposals or crf or ensemble), windows=proposals > 0)
+        self.check_tile(tile, whole=not (proposals or crf or ensemble))
+        if ensemble is not None:
+            check_same_classes(self.classes, ensemble.classes)
         if not (proposals or crf or ensemble) and (tile or self._too_large(pixels)):
             labels, doubt = self._in_tiles(pixels, tile or DEFAULT_TILE, asked)
             strange = self._strangeness(pixels, None)
@@ -235,12 +242,17 @@ class Predictor:
             self._strangeness(pixels, refined if plain else None),
         )
 
-    def check(self, asked: "Asked", *, whole: bool = True) -> None:
-        """Refuse a way to measure doubt that this network or path does not have.
+    def check(self, asked: "Asked", *, whole: bool = True, windows: bool = False) -> None:
+        """Refuse a mirror image or a way to measure doubt that this network or path lacks.
 
         Raises:
             RecipeError: If so.
         """
+        if asked.tta and windows:
+            raise RecipeError(
+                "The mirror image (tta) is of the picture as a whole, and proposals are "
+                "segmented window by window; give one of the two."
+            )
         if asked.uncertainty in ("flips", "dropout") and not whole:
             raise RecipeError(
                 f"Doubt by {asked.uncertainty} is measured on pictures as a whole, not with "
@@ -257,6 +269,25 @@ class Predictor:
             raise RecipeError(
                 "Doubt by dropout needs a network with dropout, run by the engine torch or "
                 "native; this one has none. Take flips or entropy, or train with --dropout 0.5."
+            )
+
+    def check_tile(self, tile: int | None, *, whole: bool = True) -> None:
+        """Refuse tiles where there are none, or that are too small to overlap.
+
+        Raises:
+            RecipeError: If so.
+        """
+        if not tile:
+            return
+        if not whole:
+            raise RecipeError(
+                "Tiles are of pictures as a whole, not with proposals, an ensemble or the CRF; "
+                "leave out one of them."
+            )
+        if tile < LEAST_TILE:
+            raise RecipeError(
+                f"A tile of {tile} pixels a side was asked for; the least is {LEAST_TILE}, and "
+                f"{DEFAULT_TILE} is usual."
             )
 
     def probabilities(self, image: Image, *, tta: bool = False) -> Probabilities:
@@ -498,6 +529,21 @@ def as_image(image: AnyImage) -> Image:
             "give uint8 with shape (height, width, 3), RGB from 0 to 255."
         )
     return image
+
+
+def check_same_classes(first: Classes, second: Classes) -> None:
+    """Refuse to join two networks whose maps do not mean the same.
+
+    Raises:
+        RecipeError: If their classes, or the order of them, differ.
+    """
+    pairs = itertools.zip_longest(first.names, second.names, fillvalue="not there")
+    for index, (one, other) in enumerate(pairs):
+        if one != other:
+            raise RecipeError(
+                f"Class {index} is {one} for one network of the ensemble and {other} for the "
+                "other; give two that were trained on the same classes in the same order."
+            )
 
 
 def combined(

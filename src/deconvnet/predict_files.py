@@ -27,7 +27,7 @@ from deconvnet.data.mask_files import read_raw_mask
 from deconvnet.errors import DataError, OutputError, RecipeError, did_you_mean
 from deconvnet.files import written_whole
 from deconvnet.labels import Classes
-from deconvnet.predict import SAMPLES, Asked, Predictor, Segmentation
+from deconvnet.predict import SAMPLES, Asked, Predictor, Segmentation, check_same_classes
 from deconvnet.predict_journal import Finished, Journal, stamp_of
 from deconvnet.progress import ProgressBar, say
 from deconvnet.shapes import LabelMap
@@ -192,7 +192,10 @@ def check_options(segment: Predictor, options: dict[str, Any]) -> None:
         options.get("samples", SAMPLES),
     )
     plain = not any(options.get(name) for name in ("proposals", "crf", "ensemble"))
-    segment.check(asked, whole=plain)
+    segment.check(asked, whole=plain, windows=bool(options.get("proposals")))
+    segment.check_tile(options.get("tile"), whole=plain)
+    if options.get("ensemble") is not None:
+        check_same_classes(segment.classes, options["ensemble"].classes)
 
 
 def segment_file(

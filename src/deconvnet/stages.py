@@ -36,7 +36,8 @@ from deconvnet.data import Dataset, Sample
 from deconvnet.data.augment import center_crop, mirrored
 from deconvnet.data.joined import short_name
 from deconvnet.errors import CheckpointError, DataError, OutputError, RecipeError
-from deconvnet.evaluate import Evaluation, evaluate
+from deconvnet.evaluate import Evaluation, evaluate, remember
+from deconvnet.familiarity import LEAST_PICTURES
 from deconvnet.files import remove_partial_files, write_text, written_whole
 from deconvnet.instances import CONTEXT
 from deconvnet.kernels.training import native_operations
@@ -579,6 +580,8 @@ def _finish(job: Job, second: Job) -> Evaluation | None:
     best = load_checkpoint(job.out / "best")
     predictor = Predictor(best.network.to(job.fabric.device), best.config, job.fabric.device)
     evaluation = evaluate(predictor, job.validation, quiet=job.quiet)
+    if len(evaluation.traits) >= LEAST_PICTURES:
+        remember(job.out / "best", evaluation, job.training)
     recipe = job.recipe
     story = (
         f"In two stages on {len(job.training)} pictures of `{short_name(recipe.data)}`: "

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -5,6 +6,7 @@ from deconvnet.checkpoint import Config, save_checkpoint
 from deconvnet.errors import CheckpointError
 from deconvnet.labels import Classes
 from deconvnet.models import build_model
+from deconvnet.predict import Predictor
 from deconvnet.training.transfer import start_from
 
 COLORS = ((0, 0, 0), (200, 60, 60), (60, 200, 60))
@@ -66,6 +68,41 @@ def test_of_several_checkpoints_the_later_wins_and_the_rest_stays(tmp_path):
     kept, stayed = len(fcn.encoder.state_dict()), len(segnet.state_dict())
     assert f"segnet: {stayed} tensors kept, 0 new." in said
     assert f"fcn: {kept} tensors kept, {stayed - kept} as before" in said
+
+
+AUTHORS_SCALE = {"mean": (0.48, 0.46, 0.41), "std": (1 / 255,) * 3}
+
+
+@pytest.mark.parametrize("model", ["unet", "fcn8s"])
+def test_a_start_that_takes_pictures_otherwise_standardised_sees_the_same(model, tmp_path):
+    torch.manual_seed(0)
+    options = {"width": 1 / 32, "fc_channels": 8} if model != "unet" else {"width": 1 / 32}
+    old = build_model(model, 3, **options).eval()
+    with torch.no_grad():
+        old.get_parameter("encoder.0.conv1_1.conv.weight").div_(255)
+        for name, value in old.named_parameters():
+            if name.startswith("score_"):
+                value.normal_()  # zero at the start, as published
+    save_checkpoint(tmp_path / "old", old, Config(model, PETS, options, **AUTHORS_SCALE))
+    new = build_model(model, 3, **options).eval()
+    start_from(str(tmp_path / "old"), new, model, PETS)
+    picture = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
+    before, after = (
+        Predictor(network, Config(model, PETS, options, **scale)).logits(picture)
+        for network, scale in ((old, AUTHORS_SCALE), (new, {}))
+    )
+    assert before.std() > 1e-6
+    inner = (slice(None), slice(60, -60), slice(60, -60)) if model == "unet" else slice(None)
+    difference = (after - before)[inner].abs().max()
+    assert difference < 0.05 * (before.max() - before.min())
+
+
+def test_a_start_that_cannot_be_rewritten_for_other_pictures_is_refused(tmp_path):
+    network = build_model("segnet-basic", 3, width=1 / 32)
+    config = Config("segnet-basic", PETS, {"width": 1 / 32}, **AUTHORS_SCALE)
+    save_checkpoint(tmp_path / "old", network, config)
+    with pytest.raises(CheckpointError, match="its first layer is no convolution"):
+        start_from(str(tmp_path / "old"), network, "segnet-basic", PETS)
 
 
 @pytest.mark.parametrize("depth", [4, 6])

@@ -138,11 +138,13 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     check_writable(arguments.json, arguments.confusion, arguments.reliability)
     if not arguments.yes:
         refuse_training_split(arguments.split)
-    if arguments.light and arguments.remember:
-        arguments.parser.error(
-            "--remember notes what the pictures are like, and --light changes them; "
-            "give one of the two"
-        )
+    if arguments.remember:
+        for name in ("light", "proposals", "ensemble", "crf", "crf_settings"):
+            if getattr(arguments, name):
+                arguments.parser.error(
+                    "--remember notes what the pictures are like and how sure the network "
+                    f"alone is of them; leave out --{name}"
+                )
     dataset = open_dataset(
         arguments.data,
         arguments.split,

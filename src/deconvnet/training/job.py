@@ -115,7 +115,7 @@ class Run:
     recent: list[tuple[float, float]] = field(default_factory=list)
     """Loss and seconds of each step since the last line of the log."""
 
-    def state(self, recipe: Recipe) -> dict[str, Any]:
+    def state(self, recipe: Recipe, fabric: Fabric) -> dict[str, Any]:
         """Everything needed to go on bit for bit."""
         return {
             "step": self.step,
@@ -124,12 +124,13 @@ class Run:
             "beside": {k: v for k, v in self.trained.state_dict().items() if k[:6] == "heads."},
             "average": self.average.state_dict() if self.average is not self.network else None,
             "optimizer": self.optimizer.state_dict(),
+            "precision": fabric.strategy.precision.state_dict(),  # 16-mixed: the loss's scale
             "log": self.log,
             "recent": self.recent,
             "recipe": recipe.to_dict(),
         }
 
-    def restore(self, state: Mapping[str, Any], source: Path) -> None:
+    def restore(self, state: Mapping[str, Any], source: Path, fabric: Fabric) -> None:
         """Go on from a saved state.
 
         Raises:
@@ -140,6 +141,7 @@ class Run:
         if state["average"] is not None:
             load_weights(self.average, state["average"], str(source))
         self.optimizer.load_state_dict(state["optimizer"])
+        fabric.strategy.precision.load_state_dict(state.get("precision", {}))
         self.step, self.best = state["step"], state["best"]
         self.log, self.recent = list(state["log"]), list(state["recent"])
 

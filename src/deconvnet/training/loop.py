@@ -103,7 +103,7 @@ def begin(job: Job, *, resume: bool) -> Run:
     if resume and (state_file.exists() or not begun):
         state = load_state(state_file)
         check_same_recipe(recipe, state["recipe"], job.out)
-        run.restore(state, state_file)
+        run.restore(state, state_file, job.fabric)
     else:  # new, or stopped before there was a state to go on from
         if begun and not resume:
             raise OutputError(

@@ -39,8 +39,9 @@ def score_and_keep(job: Job, run: Run, bar: ProgressBar) -> None:
             scored = quick_mean_iou(job, run, job.validation)
             bar.say(f"step {run.step}: val mIoU {100 * scored:.1f}")
         save_checkpoint(job.out / "last", run.average, job.config)
-        if job.validation is None or scored > run.best:
-            run.best = scored
+        first = not (job.out / "best" / "model.safetensors").exists()
+        if job.validation is None or first or scored > run.best:
+            run.best = run.best if math.isnan(scored) else scored
             save_checkpoint(job.out / "best", run.average, job.config)
 
     job.by_first(score)
@@ -99,7 +100,7 @@ def write_table(path: Path, log: Iterable[Mapping[str, int | float]]) -> None:
 
 def save(job: Job, run: Run) -> None:
     """Write state.pt, from which the run goes on bit for bit."""
-    job.by_first(lambda: save_state(job.out / "state.pt", run.state(job.recipe)))
+    job.by_first(lambda: save_state(job.out / "state.pt", run.state(job.recipe, job.fabric)))
 
 
 def finish(job: Job, run: Run) -> Evaluation | None:

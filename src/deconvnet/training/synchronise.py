@@ -28,12 +28,13 @@ def _normalised(norm: nn.BatchNorm2d, features: Features) -> Features:
     if not norm.training:
         return type(norm).forward(norm, features)
     count = features.numel() // features.shape[1] * dist.get_world_size()
-    mean = _sum_of_all(features.sum((0, 2, 3))) / count
-    centred = features - mean[:, None, None]
+    wide = features.float()  # as BatchNorm2d, which takes its sums in float32 at any precision
+    mean = _sum_of_all(wide.sum((0, 2, 3))) / count
+    centred = wide - mean[:, None, None]
     variance = _sum_of_all(centred.square().sum((0, 2, 3))) / count
     _count_batch(norm, mean.detach(), variance.detach(), count)
     scale = norm.weight * torch.rsqrt(variance + norm.eps)
-    return centred * scale[:, None, None] + norm.bias[:, None, None]
+    return (centred * scale[:, None, None] + norm.bias[:, None, None]).to(features.dtype)
 
 
 @torch.no_grad()

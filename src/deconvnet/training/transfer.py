@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
-from deconvnet.checkpoint import load_checkpoint, read_weights
+from deconvnet.checkpoint import MEAN, STD, Checkpoint, load_checkpoint, read_weights
 from deconvnet.data.joined import JOINS
 from deconvnet.errors import CheckpointError
 from deconvnet.labels import Classes
@@ -24,7 +25,9 @@ def start_from(source: str, network: nn.Module, model: str, classes: Classes) ->
     Of a network trained on other classes, the classifier keeps the classes of the same name.
     A DeconvNet takes over a SegNet's decoder too: the same layers but for names, for the
     kernels' being written as convolutions, and for the last stage. A U-Net takes over the
-    layers of the same name from one of another depth.
+    layers of the same name from one of another depth. Where a checkpoint takes pictures
+    otherwise standardised than training does, as the converted ones do, its first convolution
+    is rewritten for that.
 
     Args:
         source: A checkpoint, or torchvision's VGG-16 as a file; or several, joined by a plus
@@ -35,7 +38,8 @@ def start_from(source: str, network: nn.Module, model: str, classes: Classes) ->
         classes: The classes it is to tell apart.
 
     Raises:
-        CheckpointError: If there is no such file, or nothing in it fits.
+        CheckpointError: If there is no such file, nothing in it fits, or it cannot be rewritten
+            for the pictures of the training.
     """
     first, *later = source.split(JOINS)
     said = [_start_from_one(first, network, model, classes, others="new")]
@@ -52,7 +56,7 @@ def _start_from_one(
         load_vgg16(network, read_weights(source))
         return f"Encoder started from the VGG-16 weights in {source}."
     loaded = load_checkpoint(source)
-    given: dict[str, Tensor] = loaded.network.state_dict()
+    given: dict[str, Tensor] = _for_training_pictures(loaded, source)
     if model == "deconvnet" and loaded.config.model in SEGNETS:
         given |= _decoder_of_segnet(given)
     own = network.state_dict()
@@ -86,6 +90,37 @@ def _start_from_one(
         if common and by_class
         else f" Its classes are others; the classifier is {others}."
     )
+
+
+def _for_training_pictures(loaded: Checkpoint, source: str) -> dict[str, Tensor]:
+    """A network's weights, for pictures standardised as training does it.
+
+    What it was given is a linear function of what it will be given, and its first convolution
+    takes that up. Around a picture it then sees the training's mean colour, not its own.
+
+    Raises:
+        CheckpointError: If something other than a convolution comes first.
+    """
+    weights: dict[str, Tensor] = loaded.network.state_dict()
+    config = loaded.config
+    if (config.mean, config.std) == (MEAN, STD) or config.in_channels != len(MEAN):
+        return weights
+    layers = [(n, m) for n, m in loaded.network.named_modules() if not list(m.children())]
+    name, first = layers[0]
+    if not isinstance(first, nn.Conv2d) or first.bias is None:
+        raise CheckpointError(
+            f"{source} takes pictures with mean {config.mean} and deviation {config.std}, and "
+            f"training gives them with {MEAN} and {STD}; its first layer is no convolution "
+            "that could make up for that, so start from one that this program trained."
+        )
+    own_mean, own_std = torch.tensor(config.mean), torch.tensor(config.std)
+    mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    kernel = first.weight.detach()
+    shift = (kernel.sum((2, 3)) * (mean - own_mean) / own_std).sum(1)
+    return weights | {
+        f"{name}.weight": kernel * (std / own_std)[:, None, None],
+        f"{name}.bias": first.bias.detach() + shift,
+    }
 
 
 def _rows_of_classes(
