@@ -1,3 +1,4 @@
+import errno
 import json
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+import deconvnet.checkpoint as checkpoint_module
 from deconvnet.checkpoint import Config, build_network, save_checkpoint
 from deconvnet.cli import main
 from deconvnet.data.scenes import SCENES
@@ -180,6 +182,16 @@ def test_dashes_and_underscores_are_alike(tmp_path, capsys):
     assert "crops of 32 pixels" in capsys.readouterr().out
 
 
+def test_a_place_without_the_right_to_read_is_said_in_one_sentence(monkeypatch, capsys):
+    def refused(*_words):
+        raise PermissionError(errno.EACCES, "Permission denied", "/private/best")
+
+    monkeypatch.setattr(checkpoint_module, "is_dir", refused)
+    assert main(["describe", "/private/best"]) == 2
+    said = capsys.readouterr().err
+    assert "/private/best cannot be used: Permission denied; give a place that you may" in said
+
+
 MISTAKES = [
     (
         ("predict", "no-such", "x.png", "--out", "o"),
@@ -213,6 +225,50 @@ MISTAKES = [
     (("train", "--learning_rte", "1"), "Did you mean 'learning_rate'?"),
     (("train", "--steps"), "The setting 'steps' came without a value."),
     (("train", "--threads", "0"), "--threads is 0; it must be at least 1"),
+    (("train", "--seed", "-1"), "--seed is -1; it must lie in 0 to"),
+    (("compare", "x", "y", "z", "--out", "o", "--seed", str(2**64)), "it must lie in 0 to"),
+    (("train", "--seed", str(2**63), "--dry_run"), "--seed is 9223372036854775808"),
+    (
+        ("train", "--dry_run", "--data", "scenes", "--start_from", "nosuch", "--out", "o"),
+        "There is no checkpoint 'nosuch'",
+    ),
+    (
+        ("train", "--dry_run", "--data", "scenes", "--devices", "0", "--out", "o"),
+        "devices is 0; it must be at least 1",
+    ),
+    (
+        ("evaluate", "CHECKPOINT", "scenes", "--json", "PICTURE/x.json"),
+        "is a file; name a folder for x.json",
+    ),
+    (
+        ("evaluate", "CHECKPOINT", "scenes", "--confusion", "PICTURE/x/y.png"),
+        "is a file; name a folder for y.png",
+    ),
+    (
+        ("compare", "CHECKPOINT", "CHECKPOINT", "scenes", "--out", "PICTURE/x"),
+        "is a file; name a folder for the comparison",
+    ),
+    (
+        ("ablate", "CHECKPOINT", "--data", "scenes", "--out", "PICTURE/x"),
+        "is a file; name a folder for the ablation",
+    ),
+    (
+        ("ablate", "CHECKPOINT", "--search", "crf", "--data", "scenes", "--out", "PICTURE/x"),
+        "is a file; name a folder for the search",
+    ),
+    (
+        ("export", "CHECKPOINT", "--to", "torch", "--out", "PICTURE/x"),
+        "is a file; name a folder for the exported network",
+    ),
+    (
+        ("evaluate", "CHECKPOINT", "scenes", "--tile", "64", "--reliability", "r.png"),
+        "--reliability needs probabilities, and tiles keep none",
+    ),
+    (
+        ("evaluate", "unet-em", "scenes", "--remember"),
+        "unet-em is no folder of your own, and what its pictures are like",
+    ),
+    (("evaluate", "CHECKPOINT", "FOLDER/none", "--remember"), "There is no data set"),
     (("describe", "nothing"), "There is no checkpoint 'nothing'"),
     (("describe", "unet", "--width", "-1"), "width is -1.0"),
     (("nonsense",), "invalid choice: 'nonsense'"),

@@ -93,7 +93,11 @@ def test_data_with_the_classes_in_another_order_is_refused(checkpoint):
     names = list(predictor.classes.names)
     with pytest.raises(DataError, match="in the order that the network learned"):
         check_classes(predictor.classes, Classes.named(names[::-1]))
+    moved = [names[1], "something else", *names[2:]]
+    with pytest.raises(DataError, match="in the order that the network learned"):
+        check_classes(predictor.classes, Classes.named(moved))
     check_classes(predictor.classes, Classes.named([f"a {name}" for name in names]))
+    check_classes(predictor.classes, Classes.named(["something else", *names[1:]]))
 
 
 def test_a_light_that_does_not_exist_is_told_with_those_that_do(checkpoint):

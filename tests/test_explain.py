@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -95,6 +97,23 @@ def here(tmp_path_factory):
 
 def run(here, *words):
     return cli.main(["explain", str(here / "net"), str(here / "street.png"), *words])
+
+
+@pytest.mark.parametrize("size", [(1, 40), (40, 1)])
+def test_pictures_one_pixel_wide_or_high_are_drawn(here, capsys, size):
+    thin, out = here / "thin.png", here / "thin-drawing.png"
+    write_png(thin, np.full((*size, 3), 90, np.uint8))
+    assert cli.main(["explain", str(here / "net"), str(thin), "--out", str(out)]) == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_pixel_at_the_networks_scale_is_told_with_that_scale(here, capsys):
+    given = predictor("segnet")
+    half = replace(given.config, input_scale=0.5)
+    save_checkpoint(here / "half", given.network, half)
+    words = ["explain", str(here / "half"), str(here / "street.png"), "--trace", "20,40"]
+    assert cli.main([*words, "--out", str(here / "half.png")]) == 0
+    assert "pixel 10,20 of the 24 x 32 that the network sees, pred" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

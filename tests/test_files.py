@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 
 from deconvnet.errors import OutputError
-from deconvnet.files import remove_partial_files, write_text, written_whole
+from deconvnet.files import (
+    refuse_unwritable_folder,
+    remove_partial_files,
+    write_text,
+    written_whole,
+)
 
 
 def test_a_file_is_replaced_only_when_the_block_ends(tmp_path):
@@ -87,3 +92,18 @@ def test_others_may_read_what_they_may_read_by_the_umask(tmp_path):
     write_text(tmp_path / "text", "as other files")
     modes = {path.stat().st_mode for path in tmp_path.iterdir()}
     assert len(modes) == 1
+
+
+def test_a_folder_that_could_not_be_written_is_refused_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("x")
+    refuse_unwritable_folder(tmp_path / "new" / "deep", "the results")
+    refuse_unwritable_folder(tmp_path, "the results")
+    for place in ("file", "file/below/it"):
+        with pytest.raises(OutputError, match=r"file is a file; name a folder for the results"):
+            refuse_unwritable_folder(tmp_path / place, "the results")
+
+
+def test_a_folder_without_the_right_to_write_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda _place, _mode: False)  # root may write anywhere
+    with pytest.raises(OutputError, match="may not be written into; name another place"):
+        refuse_unwritable_folder(tmp_path / "new", "the results")

@@ -19,7 +19,7 @@ from deconvnet.data.mask_files import read_raw_mask
 from deconvnet.data.scenes import SCENES, Scenes
 from deconvnet.errors import DataError, ImageFileError, OutputError, RecipeError
 from deconvnet.predict import Predictor, load
-from deconvnet.predict_files import Outputs, predict_files
+from deconvnet.predict_files import Outputs, find_pictures, predict_files
 
 PICTURES = 4
 OPTIONS = {"width": 1 / 32, "batch_norm": True}
@@ -296,3 +296,26 @@ def test_a_killed_prediction_resumes_with_neither_gap_nor_half_file(folder, tmp_
     subprocess.run([*words, "--out", str(out), "--resume"], check=True, capture_output=True)
     found = {n: c for n, c in contents(out).items() if ".partial" not in n}
     assert found == contents(tmp_path / "whole")
+
+
+def test_each_name_of_a_picture_has_its_own_result_and_linked_folders_are_entered(tmp_path):
+    shown = np.zeros((8, 9, 3), np.uint8)
+    for place in ("there/a.png", "here/b.png"):
+        (tmp_path / place).parent.mkdir()
+        PIL.Image.fromarray(shown).save(tmp_path / place)
+    (tmp_path / "here" / "c.png").symlink_to("b.png")
+    (tmp_path / "here" / "linked").symlink_to(tmp_path / "there")
+    (tmp_path / "here" / "again").symlink_to(tmp_path / "here")
+    found = find_pictures([tmp_path / "here", tmp_path / "here" / "b.png"])
+    assert [file.name for file in found] == ["b", "c", "linked/a"]
+
+
+def test_a_picture_whose_name_is_in_another_encoding_is_refused_before_the_work(tmp_path):
+    place = tmp_path / os.fsdecode(b"\xb0\xc5\xb8\xae.png")
+    try:
+        PIL.Image.fromarray(np.zeros((8, 9, 3), np.uint8)).save(place)
+    except OSError:
+        pytest.skip("this file system takes no names but UTF-8")
+    for given in (tmp_path, place):
+        with pytest.raises(DataError, match=r"xb0.* has a name that is not UTF-8; rename it"):
+            find_pictures([given])

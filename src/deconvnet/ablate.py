@@ -24,7 +24,7 @@ from deconvnet.checkpoint import find_checkpoint, load_checkpoint
 from deconvnet.data import Dataset, open_dataset
 from deconvnet.errors import DataError, OutputError, RecipeError
 from deconvnet.evaluate import check_classes
-from deconvnet.files import write_text
+from deconvnet.files import refuse_unwritable_folder, write_text
 from deconvnet.instances import Aggregate, instance_scores
 from deconvnet.labels import Classes
 from deconvnet.metrics import Scores
@@ -186,8 +186,7 @@ def plan(
         UserError: If a recipe, setting, checkpoint or data set does not do.
     """
     out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file; name a folder for the ablation.")
+    refuse_unwritable_folder(out, "the ablation")
     read_rows(out)  # a table that cannot be read is found now
     for name, low, values in (("proposals", 0, grid.proposals), ("seeds", 0, grid.seeds)):
         if any(value < low for value in values):

@@ -13,7 +13,7 @@ from deconvnet import draw, page
 from deconvnet.compare import DRAWS, VERDICTS, Comparison, Picture, in_percent, signed
 from deconvnet.data.image_files import write_png
 from deconvnet.errors import OutputError
-from deconvnet.files import write_text
+from deconvnet.files import refuse_unwritable_folder, write_text
 from deconvnet.labels import IGNORED
 from deconvnet.metrics.bootstrap import Interval
 from deconvnet.metrics.object_size import BANDS
@@ -80,8 +80,7 @@ def check_out(out: str | Path) -> Path:
         OutputError: If it is a file, or holds a page that is no comparison's.
     """
     out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file; name a folder for the comparison.")
+    refuse_unwritable_folder(out, "the comparison")
     if (out / "index.html").exists() and not _is_ours(out / "scores.json"):
         raise OutputError(
             f"{out} holds an index.html that no comparison wrote; name another folder."

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from deconvnet.checkpoint import Config, find_checkpoint
+from deconvnet.checkpoint import BUNDLED, Config, find_checkpoint
 from deconvnet.data import Dataset
 from deconvnet.data.light import LIGHTS, in_light
-from deconvnet.errors import DataError, RecipeError
+from deconvnet.errors import CheckpointError, DataError, RecipeError
 from deconvnet.familiarity import LEAST_PICTURES, Familiarity, traits
-from deconvnet.files import write_text
+from deconvnet.files import is_dir, write_text
 from deconvnet.labels import Classes
 from deconvnet.metrics import Calibration, Scores
 from deconvnet.predict import Predictor, Segmentation
@@ -166,13 +166,28 @@ def remember(
     write_text(path, replace(config, familiarity=known).to_json())
 
 
+def own_checkpoint(checkpoint: str | Path) -> Path:
+    """The folder of a checkpoint that may be changed.
+
+    Raises:
+        CheckpointError: If there is none, or it belongs to the package or the Hub's cache.
+    """
+    folder = find_checkpoint(checkpoint)
+    if is_dir(Path(checkpoint)) and BUNDLED not in folder.resolve().parents:
+        return folder
+    raise CheckpointError(
+        f"{checkpoint} is no folder of your own, and what its pictures are like would be noted "
+        f"for everyone who uses it here; copy {folder} and give the copy."
+    )
+
+
 def check_classes(network: Classes, data: Classes) -> None:
     """Refuse a data set whose classes are not the network's.
 
     Raises:
-        DataError: If their numbers differ, or the same names stand in another order.
+        DataError: If their numbers differ, or a class of both stands at another place.
     """
-    if network.names != data.names and sorted(network.names) == sorted(data.names):
+    if any(data.names.index(n) != i for i, n in enumerate(network.names) if n in data.names):
         raise DataError(
             f"The network has the classes in the order {', '.join(network.names[:4])}, ... and "
             f"the data set in the order {', '.join(data.names[:4])}, ..., so a number means "

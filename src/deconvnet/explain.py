@@ -246,7 +246,9 @@ def _picture_panel(
 def outline(
     sheet: style.Board, frame: style.Frame, mask: Bool[np.ndarray, "h w"], color: str
 ) -> None:
-    """Draw the edge of an area on a picture."""
+    """Draw the edge of an area on a picture; one that is a single pixel wide has none."""
+    if min(mask.shape) < 2:
+        return
     columns = frame.left + (np.arange(mask.shape[1]) + 0.5) * frame.width / mask.shape[1]
     rows = frame.top + (np.arange(mask.shape[0]) + 0.5) * frame.height / mask.shape[0]
     for line, ink in ((2.6, style.INK), (1.3, color)):  # dark around light shows on any picture

@@ -30,13 +30,12 @@ from deconvnet.data.image_files import read_image
 from deconvnet.data.scenes import Scenes
 from deconvnet.errors import (
     MissingExtraError,
-    OutputError,
     RecipeError,
     UserError,
     did_you_mean,
 )
 from deconvnet.export_formats import FORMATS, Format, as_corners
-from deconvnet.files import write_text, written_whole
+from deconvnet.files import refuse_unwritable_folder, write_text, written_whole
 from deconvnet.labels import IGNORED
 from deconvnet.layers import Switches, Unpooling
 from deconvnet.predict import Predictor
@@ -138,8 +137,7 @@ def export(
         )
     kind, out = FORMATS[to], Path(out)
     _check_libraries(to, kind)
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file; name a folder for the exported network.")
+    refuse_unwritable_folder(out, "the exported network")
     images = _pictures_to_check(check)
     loaded = load_checkpoint(checkpoint)
     check_pictures(loaded.config, str(checkpoint))

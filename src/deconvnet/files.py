@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from deconvnet.errors import OutputError
+from deconvnet.errors import DataError, OutputError
 
 
 @contextmanager
@@ -62,6 +62,58 @@ def is_dir(path: Path) -> bool:
         if error.errno == errno.ENAMETOOLONG:
             return False
         raise
+
+
+def walk_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Every file with one of the suffixes in a folder and those in it, sorted.
+
+    Links to folders elsewhere are followed, each once.
+
+    Raises:
+        DataError: If a name is no text.
+    """
+    root = Path(folder).resolve()
+    found: list[Path] = []
+    entered = {root}
+    for place, folders, names in os.walk(folder, followlinks=True):
+        for name in [name for name in folders if Path(place, name).is_symlink()]:
+            target = Path(place, name).resolve()
+            inside = target.is_relative_to(root) or root.is_relative_to(target)
+            if inside or target in entered:
+                folders.remove(name)
+            entered.add(target)
+        found += [Path(place, n) for n in names if Path(n).suffix.lower() in suffixes]
+    for path in found:
+        refuse_odd_name(path)
+    return sorted(found)
+
+
+def refuse_odd_name(path: Path) -> None:
+    """Refuse a file whose name is of another encoding than the system's, as from an old zip.
+
+    Raises:
+        DataError: If so.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"The file {os.fsencode(path)!r} has a name that is not UTF-8; rename it, or "
+            "unpack the archive it came from anew with its encoding."
+        ) from None
+
+
+def refuse_unwritable_folder(out: Path, what: str) -> None:
+    """Refuse a folder that could not be made or written into, before the work and not after it.
+
+    Raises:
+        OutputError: If it is a file or below one, or may not be written into.
+    """
+    nearest = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise OutputError(f"{nearest} is a file; name a folder for {what}.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise OutputError(f"{nearest} may not be written into; name another place for {what}.")
 
 
 def write_text(path: str | Path, text: str) -> None:

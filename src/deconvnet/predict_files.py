@@ -25,7 +25,7 @@ from deconvnet.checkpoint import library_versions
 from deconvnet.data.image_files import IMAGE_SUFFIXES, image_size, read_image, write_png
 from deconvnet.data.mask_files import read_raw_mask
 from deconvnet.errors import DataError, OutputError, RecipeError, did_you_mean
-from deconvnet.files import written_whole
+from deconvnet.files import refuse_odd_name, refuse_unwritable_folder, walk_files, written_whole
 from deconvnet.labels import Classes
 from deconvnet.predict import SAMPLES, Asked, Predictor, Segmentation, check_same_classes
 from deconvnet.predict_journal import Finished, Journal, stamp_of
@@ -175,8 +175,7 @@ def plan(
             check_video(str(file.path), outputs.videos)
         else:
             image_size(file.path, max_pixels=max_pixels)
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file; name a folder for the results.")
+    refuse_unwritable_folder(out, "the results")
     return chosen
 
 
@@ -385,7 +384,8 @@ def find_pictures(inputs: Iterable[str | Path], *, videos: bool = False) -> list
                 f"({', '.join(IMAGE_SUFFIXES)}), or a pattern in quotes."
             )
         for file in files:
-            found.setdefault(file.path.resolve(), file)
+            refuse_odd_name(file.path)
+            found.setdefault(file.path.absolute(), file)
     return list(found.values())
 
 
@@ -394,7 +394,7 @@ def _found_at(given: str | Path, *, videos: bool) -> list[PictureFile]:
     if videos and is_camera(given):
         return [PictureFile(place, str(given).replace(":", "-"))]
     if place.is_dir():
-        paths = sorted(p for p in place.rglob("*") if _is_picture(p))
+        paths = [p for p in walk_files(place, IMAGE_SUFFIXES) if p.is_file()]
         return [PictureFile(p, str(p.relative_to(place).with_suffix(""))) for p in paths]
     if place.is_file():
         return [PictureFile(place, place.stem)]

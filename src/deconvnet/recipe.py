@@ -24,6 +24,9 @@ _POSITIVE = (5e-324, 1e308, "be above 0")
 _NOT_NEGATIVE = (0, 1e308, "not be negative")
 _SHARE = (0, 1, "lie in 0 to 1")
 
+LARGEST_SEED = 2**63 - 1
+"""The largest that torch and NumPy both take."""
+
 _RANGES: dict[str, tuple[float, float, str]] = {
     **dict.fromkeys(
         ("steps", "batch_size", "accumulate", "crop_size", "evaluate_every"), _COUNT
@@ -35,7 +38,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     **dict.fromkeys(
         ("workers", "weight_decay", "elastic", "dice", "lovasz", "distill"), _NOT_NEGATIVE
     ),
-    **dict.fromkeys(("auxiliary", "border_weight", "warmup", "seed"), _NOT_NEGATIVE),
+    **dict.fromkeys(("auxiliary", "border_weight", "warmup"), _NOT_NEGATIVE),
+    "seed": (0, LARGEST_SEED, f"lie in 0 to {LARGEST_SEED}"),
     **dict.fromkeys(("stage1_steps", "stage1_step_every"), _COUNT),
     **dict.fromkeys(("flip", "color", "ema", "momentum", "overlap"), _SHARE),
 }

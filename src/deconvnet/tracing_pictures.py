@@ -89,6 +89,9 @@ class TracedPicture:
             for row in rows
         ]
         where = f"pixel {self.trace.x},{self.trace.y}"
+        height, width = self.inside.picture.shape[:2]
+        if (height, width) != self.inside.size:
+            where += f" of the {width} x {height} that the network sees"
         heading = (
             f"{where}, predicted as {self.class_name}: where its value can have come from"
             if self.direction == "back"

@@ -3,9 +3,11 @@
 from contextlib import nullcontext
 from pathlib import Path
 
+from deconvnet.checkpoint import build_network
 from deconvnet.errors import OutputError
 from deconvnet.evaluate import Evaluation
 from deconvnet.files import kept_for_itself
+from deconvnet.predict import find_device
 from deconvnet.recipe import Recipe
 from deconvnet.stages import (
     carry_out_two_stages,
@@ -13,9 +15,10 @@ from deconvnet.stages import (
     first_stage,
     plan_two_stages,
 )
-from deconvnet.training.job import Job, prepare
+from deconvnet.training.job import Job, check_devices, prepare
 from deconvnet.training.loop import carry_out
 from deconvnet.training.rate_finder import RateTest, try_rates
+from deconvnet.training.transfer import start_from
 from deconvnet.training.trials import fitted, plan_job
 
 
@@ -65,14 +68,26 @@ def train(
 
 
 def plan(
-    recipe: Recipe, out: str | Path, *, device: str = "auto", fit_memory: int | None = None
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    device: str = "auto",
+    devices: int = 1,
+    fit_memory: int | None = None,
 ) -> str:
     """What training by a recipe would do and take, from three steps that are thrown away.
+
+    They run on one device, however many train.
 
     Raises:
         UserError: As train would.
     """
+    check_devices(find_device(device), devices)
     job = _prepare(recipe, out, device=device, quiet=True)
+    if recipe.start_from:
+        start_from(
+            recipe.start_from, build_network(job.config), recipe.model, job.config.classes
+        )
     if fit_memory is not None:
         job = fitted(job, fit_memory)
     return plan_two_stages(job) if recipe.stages == "two" else plan_job(job)

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -75,6 +76,45 @@ def test_a_number_can_be_declared_to_count_nowhere(tmp_path):
     dataset = open_dataset(place, "train")
     assert dataset.classes.names == ("road", "car")
     assert set(np.unique(dataset[0].label_map)) == {0, 1, 255}
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("classes.txt", "road\nvoid\ncar\n"),
+        ("classes.json", '["road", {"name": "Unlabeled"}, "car"]'),
+        ("classes.csv", "name\nroad\nignored\ncar\n"),
+    ],
+)
+def test_a_name_that_counts_nowhere_leaves_its_number_to_what_is_ignored(tmp_path, file, text):
+    place = plain(tmp_path, [[0, 1, 2], [2, 0, 1]])
+    (place / file).write_text(text)
+    dataset = open_dataset(place, "train")
+    assert dataset.classes.names == ("road", "car")
+    assert set(np.unique(dataset[0].label_map)) == {0, 1, 255}
+
+
+def test_linked_folders_are_read_and_links_into_the_data_itself_are_not(tmp_path):
+    elsewhere = plain(tmp_path / "elsewhere", [[0, 1]] * 6)
+    data = tmp_path / "data"
+    for kind in ("images", "labels"):
+        (data / kind).mkdir(parents=True)
+        (data / kind / "street").symlink_to(elsewhere / kind)
+        (data / kind / "again").symlink_to(data / kind)
+    (data / "classes.txt").write_text("road\ncar\n")
+    names = [*open_dataset(data, "train").names, *open_dataset(data, "val").names]
+    assert len(names) == 6
+    assert all(name.startswith("street/") for name in names)
+
+
+def test_a_name_in_another_encoding_is_refused_in_one_sentence(tmp_path):
+    place = plain(tmp_path, [[0, 1]] * 6)
+    try:
+        write_png(place / "images" / os.fsdecode(b"\xb0\xc5\xb8\xae.png"), GREY)
+    except OSError:
+        pytest.skip("this file system takes no names but UTF-8")
+    with pytest.raises(DataError, match=r"xb0.* has a name that is not UTF-8; rename it"):
+        open_dataset(place, "train")
 
 
 def test_class_names_come_from_classes_json(tmp_path):

@@ -71,13 +71,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+        if error.errno == errno.ENAMETOOLONG:
+            trouble = f"{str(error.filename)[:60]}... is longer than any name of a file"
+            remedy = "give a shorter one"
+        elif error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}:
+            trouble = f"{error.filename} cannot be used: {error.strerror}"
+            remedy = "give a place that you may read and write"
+        else:
             raise
-        print(
-            f"deconvnet: {str(error.filename)[:60]}... is longer than any name of a file; "
-            "give a shorter one.",
-            file=sys.stderr,
-        )
+        print(f"deconvnet: {trouble}; {remedy}.", file=sys.stderr)
         return 2
 
 
@@ -90,6 +92,12 @@ def _run(arguments: argparse.Namespace) -> int:
         if arguments.threads < 1:
             arguments.parser.error(f"--threads is {arguments.threads}; it must be at least 1")
         torch.set_num_threads(arguments.threads)
+    seed = getattr(arguments, "seed", None)
+    if seed is not None:
+        from deconvnet.recipe import LARGEST_SEED
+
+        if not 0 <= seed <= LARGEST_SEED:
+            arguments.parser.error(f"--seed is {seed}; it must lie in 0 to {LARGEST_SEED}")
     return run(arguments) or 0
 
 

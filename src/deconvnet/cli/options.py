@@ -136,6 +136,11 @@ def print_result(json_place: str | None, values: Any, text: str) -> None:
 
 def check_writable(*places: str | None) -> None:
     """Refuse an output file that cannot be written before the work, not after it."""
+    from deconvnet.files import refuse_unwritable_folder
+
     for place in places:
-        if place not in {None, "-"} and Path(str(place)).is_dir():
+        if place is None or place == "-":
+            continue
+        if Path(place).is_dir():
             raise OutputError(f"{place} is a folder; name a file to write.")
+        refuse_unwritable_folder(Path(place).parent, Path(place).name)

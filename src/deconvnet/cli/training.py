@@ -75,7 +75,8 @@ def _train(arguments: argparse.Namespace) -> None:
     name = Path(arguments.recipe).stem if arguments.recipe else recipe.model
     out = Path(arguments.out or Path("runs") / name)
     if arguments.dry_run:
-        print(plan(recipe, out, device=arguments.device, fit_memory=limit))
+        how = {"device": arguments.device, "devices": arguments.devices}
+        print(plan(recipe, out, fit_memory=limit, **how))
         return
     if arguments.find_learning_rate:
         found = find_learning_rate(recipe, out, device=arguments.device, quiet=arguments.quiet)
@@ -132,25 +133,34 @@ def add_evaluate(command: Command) -> None:
 def _evaluate(arguments: argparse.Namespace) -> None:
     from deconvnet.data import open_dataset
     from deconvnet.draw import confusion_picture, reliability_picture
-    from deconvnet.evaluate import calibration_of, evaluate, refuse_training_split, remember
+    from deconvnet.evaluate import (
+        calibration_of,
+        evaluate,
+        own_checkpoint,
+        refuse_training_split,
+        remember,
+    )
     from deconvnet.files import written_whole
 
     check_writable(arguments.json, arguments.confusion, arguments.reliability)
     if not arguments.yes:
         refuse_training_split(arguments.split)
+    if arguments.reliability and arguments.tile:
+        arguments.parser.error(
+            "--reliability needs probabilities, and tiles keep none; leave out --tile"
+        )
+    layout = {"format": arguments.format, "mask_values": arguments.mask_values}
+    training = None
     if arguments.remember:
+        own_checkpoint(arguments.checkpoint)
+        training = open_dataset(arguments.data, "train", **layout)
         for name in ("light", "proposals", "ensemble", "crf", "crf_settings"):
             if getattr(arguments, name):
                 arguments.parser.error(
                     "--remember notes what the pictures are like and how sure the network "
                     f"alone is of them; leave out --{name}"
                 )
-    dataset = open_dataset(
-        arguments.data,
-        arguments.split,
-        format=arguments.format,
-        mask_values=arguments.mask_values,
-    )
+    dataset = open_dataset(arguments.data, arguments.split, **layout)
     predictor = load_predictor(arguments)
     options = prediction_options(arguments)
     evaluation = evaluate(
@@ -174,9 +184,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
                 temporary,
                 error=calibration.expected_calibration_error,
             )
-    if arguments.remember:
-        layout = {"format": arguments.format, "mask_values": arguments.mask_values}
-        training = open_dataset(arguments.data, "train", **layout)
+    if training is not None:
         remember(arguments.checkpoint, evaluation, training)
     print_result(arguments.json, evaluation.to_json(), evaluation.to_text())
 
@@ -299,6 +307,7 @@ def _ablate(arguments: argparse.Namespace) -> None:
 def _search_crf(arguments: argparse.Namespace) -> None:
     from deconvnet.crf_search import PICTURES, search_crf, write_search
     from deconvnet.data import open_dataset
+    from deconvnet.files import refuse_unwritable_folder
     from deconvnet.predict import load
 
     if len(arguments.sources) != 1:
@@ -317,6 +326,7 @@ def _search_crf(arguments: argparse.Namespace) -> None:
             f"search     on {count // 2} pictures of {data}\nreport     on {count - count // 2}"
         )
         return
+    refuse_unwritable_folder(Path(arguments.out), "the search")
     found = search_crf(predictor, dataset, pictures=pictures, quiet=arguments.quiet)
     path = write_search(found, arguments.out)
     print(f"{found.to_text()}\n\nEverything tried is in {path}.")

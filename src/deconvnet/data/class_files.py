@@ -23,6 +23,8 @@ class ClassTable(NamedTuple):
     colors: tuple[Color, ...] | None = None
     ignored_colors: tuple[Color, ...] = (VOID_COLOR,)
     ignored_values: tuple[int, ...] = (IGNORED,)
+    values: tuple[int, ...] | None = None
+    """The number of each class in index masks; none: 0, 1, 2, ..."""
 
     def coding(self, mask_values: tuple[int, ...] | None = None) -> MaskCoding:
         """What the numbers and colours in the masks mean.
@@ -34,7 +36,7 @@ class ClassTable(NamedTuple):
             refuse_mask_values(mask_values, len(self.classes))
         return MaskCoding(
             len(self.classes),
-            mask_values,
+            mask_values or self.values,
             self.ignored_values,
             self.colors,
             self.ignored_colors,
@@ -60,7 +62,8 @@ def _read_names(path: Path) -> ClassTable:
     entries = [
         _entry_of_line(path, line) for line in lines if line and not _ignores_a_value(line)
     ]
-    return _class_table(path, entries)._replace(ignored_values=(IGNORED, *values))
+    table = _class_table(path, entries)
+    return table._replace(ignored_values=(*table.ignored_values, *values))
 
 
 def _read_json(path: Path) -> ClassTable:
@@ -191,13 +194,19 @@ def _color(path: Path, channels: Any) -> Color:
 
 
 def _class_table(path: Path, entries: list[tuple[str, Color | None]]) -> ClassTable:
-    """Classes of the entries; an entry with a colour named `ignored` or `void` is none.
+    """Classes of the entries; one that is named `ignored` or `void` is none.
+
+    Where no entry has a colour, such a one leaves its number in the masks to what is ignored.
 
     Raises:
         LabelError: If there is no class, or some have a colour and others not, or two the same.
     """
     ignored = [color for name, color in entries if color and counts_nowhere(name)]
     kept = [(name, color) for name, color in entries if color is None or color not in ignored]
+    values: list[int] = []
+    if not any(color for _, color in entries):
+        values = [index for index, (name, _) in enumerate(entries) if not counts_nowhere(name)]
+        kept = [entries[index] for index in values]
     names = [normalise_name(name) for name, _ in kept]
     colors = [color for _, color in kept if color is not None]
     if not kept:
@@ -210,7 +219,10 @@ def _class_table(path: Path, entries: list[tuple[str, Color | None]]) -> ClassTa
         raise LabelError(f"{path} gives two classes the colour {twice}; give each its own.")
     background = names.index("background") if "background" in names else None
     classes = Classes.named(names, colors or None, background)
-    return ClassTable(classes, tuple(colors) or None, (VOID_COLOR, *ignored))
+    void = tuple(index for index in range(len(entries)) if index not in values)
+    if not values or not void:
+        return ClassTable(classes, tuple(colors) or None, (VOID_COLOR, *ignored))
+    return ClassTable(classes, ignored_values=(IGNORED, *void), values=tuple(values))
 
 
 def refuse_mask_values(values: tuple[int, ...], num_classes: int) -> None:

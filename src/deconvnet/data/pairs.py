@@ -9,7 +9,7 @@ from deconvnet.data.mask_files import MaskCoding, read_instances, read_mask
 from deconvnet.data.outlines import Outlines, draw_outlines
 from deconvnet.data.sample import Sample
 from deconvnet.errors import DataError
-from deconvnet.files import is_file
+from deconvnet.files import is_file, walk_files
 from deconvnet.labels import Classes
 from deconvnet.shapes import InstanceMap, LabelMap
 
@@ -117,11 +117,7 @@ def files_below(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
 
     Of files that differ only in their suffix the one whose suffix comes first is taken.
     """
-    found = [
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes and not path.name.startswith(".")
-    ]
+    found = [path for path in walk_files(folder, suffixes) if path.name[0] != "."]
     found.sort(key=lambda path: suffixes.index(path.suffix.lower()), reverse=True)
     by_name = {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
     return dict(sorted(by_name.items()))

@@ -155,7 +155,7 @@ def prepare(
         UserError: If something does not do.
     """
     tune_allocator()
-    _check_devices(find_device(device), devices)
+    check_devices(find_device(device), devices)
     _check_tensorboard(recipe)
     quiet = quiet or rank_zero_only.rank != 0
     training = _open(recipe, "train")
@@ -189,7 +189,7 @@ def prepare(
     )
 
 
-def _check_devices(device: torch.device, devices: int) -> None:
+def check_devices(device: torch.device, devices: int) -> None:
     """Refuse to train on more devices than there are; CPU processes there are as many as asked.
 
     Raises:
