@@ -68,7 +68,7 @@ def ship(checkpoint: str, name: str, data: str, about: list[Path]) -> None:
     cost = describe(loaded.network, size=224, in_channels=config.in_channels).to_json()
     scores = {
         **evaluation.to_json(),
-        "mean_iou_in_light": {name: e.scores.mean_iou for name, e in in_light.items()},
+        "mean_iou_in_light": {name: e.to_json()["mean_iou"] for name, e in in_light.items()},
         "data": Path(data).name,
         "model": config.model,
         "parameters": sum(p.numel() for p in loaded.network.parameters()),
@@ -87,7 +87,9 @@ def ship(checkpoint: str, name: str, data: str, about: list[Path]) -> None:
         f"By `deconvnet evaluate {name} DATA` with its defaults, in percent, of the shipped "
         f"float16 weights:\n\n```\n{evaluation.to_text()}\n```\n\n"
         "In another light (`--light NAME`), mIoU: "
-        + ", ".join(f"{light} {percent(e.scores.mean_iou)}" for light, e in in_light.items())
+        + ", ".join(
+            f"{light} {percent(e.to_json()['mean_iou'])}" for light, e in in_light.items()
+        )
         + ".\n",
     )
 
