@@ -1,5 +1,6 @@
 import json
 import os
+import unicodedata
 
 import numpy as np
 import pytest
@@ -105,6 +106,21 @@ def test_linked_folders_are_read_and_links_into_the_data_itself_are_not(tmp_path
     names = [*open_dataset(data, "train").names, *open_dataset(data, "val").names]
     assert len(names) == 6
     assert all(name.startswith("street/") for name in names)
+
+
+def test_pictures_and_masks_agree_however_their_letters_are_composed(tmp_path):
+    """A Mac writes 거 as two characters, other systems as one."""
+    for index, form in enumerate(("NFD", "NFC", "NFD", "NFC")):
+        other = "NFC" if form == "NFD" else "NFD"
+        name = f"거리 {index}"
+        write_jpeg(tmp_path / "images" / f"{unicodedata.normalize(form, name)}.jpg", GREY)
+        mask = np.resize(np.array([0, 1], np.uint8), (8, 9))
+        write_grey(tmp_path / "masks" / f"{unicodedata.normalize(other, name)}.png", mask)
+    (tmp_path / "val.txt").write_text(unicodedata.normalize("NFD", "거리 0\n거리 1\n"))
+    (tmp_path / "train.txt").write_text("거리 2\n거리 3\n")
+    for split in ("train", "val"):
+        dataset = open_dataset(tmp_path, split)
+        assert [np.unique(sample.label_map).tolist() for sample in dataset] == [[0, 1], [0, 1]]
 
 
 def test_a_name_in_another_encoding_is_refused_in_one_sentence(tmp_path):

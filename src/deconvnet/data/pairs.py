@@ -1,5 +1,6 @@
 """Data sets made of picture files, and mask files or outlines."""
 
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -115,12 +116,24 @@ def check_sizes(
 def files_below(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """Every file with one of the suffixes, by its path below the folder without suffix, sorted.
 
-    Of files that differ only in their suffix the one whose suffix comes first is taken.
+    Of files that differ only in their suffix the one whose suffix comes first is taken. Names
+    are composed (Unicode's NFC): a Mac writes letters in parts, other systems do not.
     """
     found = [path for path in walk_files(folder, suffixes) if path.name[0] != "."]
     found.sort(key=lambda path: suffixes.index(path.suffix.lower()), reverse=True)
-    by_name = {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
+    by_name = {
+        composed(path.relative_to(folder).with_suffix("").as_posix()): path for path in found
+    }
     return dict(sorted(by_name.items()))
+
+
+def composed(name: str) -> str:
+    r"""A name with each letter as one character.
+
+    >>> len("\u1100\u1161"), len(composed("\u1100\u1161"))
+    (2, 1)
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 def refuse_missing(dataset: PairDataset) -> None:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from deconvnet.data.pairs import listed_names, without_suffix
+from deconvnet.data.pairs import composed, listed_names, without_suffix
 from deconvnet.errors import DataError
 from deconvnet.files import is_file
 
@@ -37,7 +37,7 @@ def names_of_split(folder: Path, split: str, names: Iterable[str]) -> list[str]:
     listing = folder / f"{split}.txt"
     if is_file(listing):
         listed = [
-            without_suffix(line.removeprefix("images/").removeprefix("./"))
+            composed(without_suffix(line.removeprefix("images/").removeprefix("./")))
             for line in listed_names(listing)
         ]
         if len(set(listed)) < len(listed):
