@@ -114,6 +114,13 @@ def key(names: Sequence[str], colors: Sequence[tuple[int, int, int]]) -> str:
 
 
 def _number(score: float | None, unit: str) -> str:
+    """A cell of a table.
+
+    >>> _number(0.4567, "%"), _number(2133000.0, ""), _number(1.7824, ""), _number(None, "")
+    ('45.7', '2,133,000', '1.782', '–')
+    """
     if score is None:
         return "–"
-    return f"{100 * score:.1f}" if unit else f"{score:,.4g}"
+    if unit:
+        return f"{100 * score:.1f}"
+    return f"{score:,.0f}" if score >= 1000 else f"{score:.4g}"
