@@ -4,6 +4,7 @@ import gc
 import os
 from pathlib import Path
 
+import jaxtyping
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -81,3 +82,11 @@ def shared_data() -> Path:
             f"no real data at {folder}: set DECONVNET_DATA to its folder to run this test"
         )
     return folder
+
+
+@pytest.fixture
+def _unchecked_shapes():
+    """As for a user: while a network is traced sizes are tensors, and wrong types come in."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

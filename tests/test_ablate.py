@@ -288,6 +288,9 @@ def test_the_command_plans_measures_and_searches(recipe, networks, tmp_path, cap
     assert (out / "plot.png").is_file()
     assert main(["ablate", networks[0], "--search", "crf", "--dry-run", *data]) == 0
     assert "search     on 1 pictures" in capsys.readouterr().out
+    few = ["--search", "crf", "--dry-run", "--pictures", "1"]
+    assert main(["ablate", networks[0], *few, *data]) == 2
+    assert "pictures is 1; a search needs 2" in capsys.readouterr().err
     assert main(["ablate", recipe, "--unpooling", "nals", *data]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 

@@ -1,4 +1,5 @@
 import json
+import math
 import re
 
 import numpy as np
@@ -186,6 +187,40 @@ def test_colours_say_who_is_right_where_two_networks_differ():
 )
 def test_names_are_as_short_as_they_may_be(checkpoints, names):
     assert short_names(checkpoints) == names
+
+
+def test_a_network_named_by_a_dot_has_the_name_of_its_folder(tmp_path, monkeypatch):
+    (tmp_path / "tree" / "best").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "tree" / "best")
+    assert short_names([".", "."]) == ["tree", "tree 2"]
+    assert short_names([".", "../../shrub/best"]) == ["tree", "shrub"]
+
+
+def test_one_picture_says_nothing_of_others(networks, tmp_path):
+    found = compare(
+        open_contenders(networks[:2], load), open_source(["scenes:size=64,count=1"]), quiet=True
+    )
+    assert not math.isnan(found.scores[0]["mean_iou"].value)
+    assert all(math.isnan(s.low) and not s.is_beside_zero for s in found.scores[0].values())
+    assert "to" not in found.to_text().split("mIoU")[1].splitlines()[0]
+    assert "there are intervals from 2 pictures on" in found.to_text()
+    page = write_comparison(found, tmp_path / "out").read_text()
+    assert "on this one picture, which says nothing of others" in page
+    assert "nan" not in re.sub(r"data:[^\"]*", "", page).lower()
+
+
+def test_pictures_whose_truth_counts_nowhere_are_compared_without_a_score(networks, tmp_path):
+    data = tmp_path / "data"
+    for kind, pixels in (("images", np.zeros((64, 64, 3))), ("masks", np.full((64, 64), 255))):
+        (data / kind).mkdir(parents=True)
+        for name in "ab":
+            PIL.Image.fromarray(pixels.astype(np.uint8)).save(data / kind / f"{name}.png")
+    (data / "classes.txt").write_text("\n".join(SCENES.names))
+    (data / "val.txt").write_text("a\nb\n")
+    found = compare(open_contenders(networks[:2], load), open_source([str(data)]), quiet=True)
+    page = write_comparison(found, tmp_path / "out").read_text()
+    assert "the truth ignores them all" in page
+    assert "nan" not in re.sub(r"data:[^\"]*", "", page).lower()
 
 
 def test_words_are_told_apart(networks, tmp_path):

@@ -3,7 +3,6 @@
 import copy
 import sys
 
-import jaxtyping
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,11 +11,13 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deconvnet import engines
+from deconvnet.data.scenes import Scenes
 from deconvnet.engines import accelerate, openvino
 from deconvnet.errors import MissingExtraError, RecipeError, UserError
 from deconvnet.kernels import winograd
 from deconvnet.layers import Switches, pool, unpool
 from deconvnet.models import MODELS, build_model, sample_dropout
+from deconvnet.predict import load
 
 
 def small_network(name: str, width: float = 1 / 16) -> nn.Module:
@@ -277,14 +278,6 @@ def test_a_twin_has_no_twin():
         accelerate(accelerate(nn.Conv2d(3, 2, 1)))
 
 
-@pytest.fixture
-def _unchecked_shapes():
-    """While OpenVINO traces, sizes are no ints but tensors."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
 @pytest.mark.usefixtures("_unchecked_shapes")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
@@ -358,6 +351,18 @@ def test_int8_is_near_to_fp32_and_any_size_goes():
         logits = fast(images)
         assert logits.shape == expected.shape
         assert 0.5 < (logits.argmax(1) == expected.argmax(1)).float().mean() < 1
+
+
+@pytest.mark.parametrize("name", ["unet-camvid", "fcn8s-camvid"])
+def test_trained_networks_give_nearly_the_same_classes_in_int8(name):
+    pytest.importorskip("nncf")
+    pictures = [sample.image for sample in Scenes("train", count=4, size=(90, 120))]
+    plain, small = (
+        load(name),
+        load(name, engine="openvino", precision="int8", calibration=pictures),
+    )
+    same = [(plain(p).label_map == small(p).label_map).mean() for p in pictures]
+    assert min(same) > 0.85
 
 
 def test_int8_needs_openvino_and_pictures():

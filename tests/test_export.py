@@ -44,14 +44,6 @@ assert not any(name.startswith("deconvnet.") for name in sys.modules)
 """
 
 
-@pytest.fixture
-def _unchecked_shapes():
-    """While a network is traced, sizes are no ints but tensors."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
 def checkpoint(folder, name="segnet-basic", **changes):
     options = {"width": 1 / 16}
     if name == "deconvnet" or name.startswith("fcn"):

@@ -477,6 +477,9 @@ def test_words_are_told_apart(tmp_path):
         ("deconvolution", ["one"], CheckpointError, "takes no network"),
         ("architecture", ["segnt"], CheckpointError, "Did you mean 'segnet'?"),
         ("proposals", ["one", "a.png", "b.png"], DataError, "One picture or one data set"),
+        ("unpooling", ["a.png"], DataError, "leave out a.png, or name a network"),
+        ("architecture", ["unet", "a.png"], DataError, "without a picture; leave out a.png"),
+        ("deconvolution", ["a.png"], DataError, "without a picture; leave out a.png"),
     ],
 )
 def test_what_a_figure_cannot_use_is_refused_before_any_work(name, words, error, message):

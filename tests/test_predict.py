@@ -1,4 +1,5 @@
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from torch import nn
@@ -6,10 +7,10 @@ from torch import nn
 from deconvnet import predict
 from deconvnet.checkpoint import Config, build_network, load_checkpoint, save_checkpoint
 from deconvnet.data.scenes import SCENES, Scenes
-from deconvnet.errors import RecipeError
+from deconvnet.errors import RecipeError, ShapeError
 from deconvnet.familiarity import Familiarity, traits
 from deconvnet.labels import Classes
-from deconvnet.predict import Predictor
+from deconvnet.predict import Predictor, as_image, load
 from deconvnet.predict_files import check_options
 from deconvnet.uncertainty import entropy
 
@@ -187,3 +188,55 @@ def test_predict_says_when_a_picture_is_unlike_the_training_data(picture, tmp_pa
     assert "darker" in segment(picture // 20).unlike
     assert "darker" in segment(picture // 20, tile=48).unlike
     assert by_network()(picture // 20).strangeness is None
+
+
+def test_a_pil_image_is_read_as_its_file_is(tmp_path):
+    rng, segment = np.random.default_rng(0), by_colour()
+    pixels = rng.integers(0, 256, (20, 30, 3), np.uint8)
+    turned = PIL.Image.Exif()
+    turned[0x0112] = 6
+    PIL.Image.fromarray(pixels).save(tmp_path / "turned.png", exif=turned)
+    wide = PIL.Image.fromarray(rng.integers(0, 65536, (20, 30), np.uint16))
+    wide.save(tmp_path / "wide.png")
+    alpha = rng.integers(0, 256, (20, 30, 4), np.uint8)
+    PIL.Image.fromarray(alpha).save(tmp_path / "alpha.png")
+    for name in ("turned", "wide", "alpha"):
+        place = tmp_path / f"{name}.png"
+        with PIL.Image.open(place) as opened:
+            from_image = segment(opened)
+        np.testing.assert_array_equal(from_image.image, segment(place).image)
+
+
+@pytest.mark.usefixtures("_unchecked_shapes")
+@pytest.mark.parametrize("wrong", [None, [[1]], b"x"])
+def test_what_is_no_picture_is_refused_in_words(wrong):
+    with pytest.raises(ShapeError, match="give a path, a PIL image, or an array"):
+        as_image(wrong)
+
+
+@pytest.mark.usefixtures("_unchecked_shapes")
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"combine": "foo", "ensemble": by_colour()},
+        {"uncertainty": "foo"},
+        {"crf": {"iterations": 1}},
+        {"crf": "yes"},
+        {"protocol": "foo"},
+        {"proposals": -1},
+    ],
+    ids=lambda asked: next(iter(asked)),
+)
+def test_a_misspelt_option_is_refused_and_not_taken_for_another(picture, asked):
+    with pytest.raises(RecipeError):
+        by_colour()(picture, **asked)
+
+
+@pytest.mark.usefixtures("_unchecked_shapes")
+@pytest.mark.parametrize(
+    "asked",
+    [{"precision": "foo"}, {"engine": "plain", "precision": "int8"}, {"calibration": "x"}],
+)
+def test_a_precision_that_cannot_be_had_is_refused_before_loading(asked):
+    with pytest.raises(RecipeError):
+        load("unet-camvid", **asked)

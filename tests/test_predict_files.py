@@ -13,13 +13,15 @@ import PIL.Image
 import pytest
 import torch
 
+from deconvnet.annotations import Labelled
+from deconvnet.annotations.pictures import copy_picture
 from deconvnet.checkpoint import Config, build_network, save_checkpoint
 from deconvnet.data import open_dataset
 from deconvnet.data.mask_files import read_raw_mask
 from deconvnet.data.scenes import SCENES, Scenes
 from deconvnet.errors import DataError, ImageFileError, OutputError, RecipeError
 from deconvnet.predict import Predictor, load
-from deconvnet.predict_files import Outputs, find_pictures, predict_files
+from deconvnet.predict_files import Outputs, find_pictures, plan, predict_files
 
 PICTURES = 4
 OPTIONS = {"width": 1 / 32, "batch_norm": True}
@@ -319,3 +321,35 @@ def test_a_picture_whose_name_is_in_another_encoding_is_refused_before_the_work(
     for given in (tmp_path, place):
         with pytest.raises(DataError, match=r"xb0.* has a name that is not UTF-8; rename it"):
             find_pictures([given])
+
+
+def test_pictures_of_one_name_are_not_packed_over_one_another(tmp_path):
+    for place in ("in/a/0.png", "in/b/0.png"):
+        (tmp_path / place).parent.mkdir(parents=True)
+        PIL.Image.fromarray(np.zeros((8, 9, 3), np.uint8)).save(tmp_path / place)
+    outputs = Outputs(voc_submission=tmp_path / "x.tgz")
+    with pytest.raises(OutputError, match=r"would both be 0.png in the archive for VOC"):
+        plan([tmp_path / "in"], tmp_path / "out", outputs)
+    with pytest.raises(RecipeError, match="shards cannot pack them"):
+        plan([tmp_path / "in" / "a"], tmp_path / "out", outputs, shard="0/2")
+
+
+@pytest.mark.parametrize("asked", [{"annotations": "coco"}, {"voc_submission": "x.tgz"}])
+def test_what_is_made_of_pictures_is_refused_where_there_are_films_alone(tmp_path, asked):
+    cv2 = pytest.importorskip("cv2")
+    film = cv2.VideoWriter(
+        str(tmp_path / "a.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 5, (32, 24)
+    )
+    film.write(np.zeros((24, 32, 3), np.uint8))
+    film.release()
+    with pytest.raises(RecipeError, match="is of pictures, and the inputs are films"):
+        plan([tmp_path / "a.avi"], tmp_path / "out", Outputs(**asked))
+
+
+def test_a_picture_beside_its_annotations_is_the_one_that_was_annotated(tmp_path):
+    source, folder = tmp_path / "a.bmp", tmp_path / "out"
+    folder.mkdir()
+    for level in (10, 200):  # files of one size
+        PIL.Image.fromarray(np.full((8, 9, 3), level, np.uint8)).save(source)
+        copy_picture(Labelled("a", source, np.zeros((8, 9), np.uint8)), folder)
+        assert (folder / "a.bmp").read_bytes() == source.read_bytes()

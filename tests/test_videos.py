@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 
 import numpy as np
 import PIL.Image
@@ -167,3 +168,12 @@ def test_a_camera_without_a_number_and_a_machine_without_opencv(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "cv2", None)
     with pytest.raises(MissingExtraError, match="needs the extra 'proposals'"):
         videos.check_video("camera:0", VideoOptions())
+
+
+def test_a_film_that_breaks_off_is_said_to(tmp_path, place, capsys):
+    whole = (place / "film.avi").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(whole[: int(0.6 * len(whole))])
+    predict_video(load(place / "net"), tmp_path / "cut.avi", tmp_path / "cut", quiet=True)
+    assert re.search(
+        r"cut.avi ended after \d+ of \d+ frames; it may be", capsys.readouterr().err
+    )

@@ -215,8 +215,10 @@ class Comparison:
     def _named(
         self, values: Float64[np.ndarray, " s"], draws: Float64[np.ndarray, "d s"]
     ) -> dict[str, Interval]:
-        names = score_names(self.classes.names)
-        return dict(zip(names, intervals(values, draws), strict=True))
+        found = intervals(values, draws)
+        if len(self.pictures) < 2:  # drawn again, one picture is always itself
+            found = [Interval(score.value, math.nan, math.nan) for score in found]
+        return dict(zip(score_names(self.classes.names), found, strict=True))
 
     def to_json(self) -> dict[str, Any]:
         """Everything measured, 0 to 1; none where a score does not exist."""
@@ -284,6 +286,8 @@ class Comparison:
             about = (
                 f"{len(self.pictures)} pictures of {about}; percent, with 95 % intervals over "
                 "pictures\n* marks a difference whose interval leaves out 0"
+                if len(self.pictures) > 1
+                else f"1 picture of {about}; percent; there are intervals from 2 pictures on"
             )
         apart = [
             f"{name} and {names[0]} disagree on {100 * found.share:.1f} % of the pixels."
@@ -484,12 +488,14 @@ def short_names(checkpoints: Sequence[str]) -> list[str]:
     parts = []
     for checkpoint in checkpoints:
         words = [word for word in Path(checkpoint).parts if word not in {"/", ".", ".."}]
+        if not words or ".." in Path(checkpoint).parts:
+            words = [word for word in Path(checkpoint).resolve().parts if word != "/"]
         parts.append(words[:-1] if len(words) > 1 and words[-1] in {"best", "last"} else words)
     distinct = len({tuple(words) for words in parts})
     if distinct < len(
         {str(checkpoint) for checkpoint in checkpoints}
     ):  # best and last of one run
-        parts = [list(Path(checkpoint).parts) for checkpoint in checkpoints]
+        parts = [list(Path(checkpoint).resolve().parts) for checkpoint in checkpoints]
         distinct = len({tuple(words) for words in parts})
     longest = max(map(len, parts))
     depth = next(
@@ -511,7 +517,7 @@ def in_percent(score: Interval) -> str:
     if math.isnan(score.value):
         return "–"
     value, low, high = (100 * number for number in score)
-    return f"{value:.1f} ({low:.1f} to {high:.1f})"
+    return f"{value:.1f}" + ("" if math.isnan(low) else f" ({low:.1f} to {high:.1f})")
 
 
 def signed(score: Interval) -> str:
@@ -523,6 +529,8 @@ def signed(score: Interval) -> str:
     if math.isnan(score.value):
         return "–"
     value, low, high = (100 * number for number in score)
+    if math.isnan(low):
+        return f"{value:+.1f}  "
     return f"{value:+.1f} ({low:+.1f} to {high:+.1f})" + (
         " *" if score.is_beside_zero else "  "
     )

@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -186,13 +187,18 @@ def verdict(comparison: Comparison) -> str:
         value, low, high = (
             100 * number for number in comparison.differences[index]["mean_iou"]
         )
+        if math.isnan(value):
+            said.append(f"No pixel of {name} and {first} counts: the truth ignores them all.")
+            continue
         how = "above" if value >= 0 else "below"
         sure = comparison.differences[index]["mean_iou"].is_beside_zero
         ends = sorted((abs(low), abs(high)))
         said.append(
             f"{name} is {abs(value):.1f} points of mIoU {how} {first} "
             + (
-                f"(95 % interval {ends[0]:.1f} to {ends[1]:.1f})."
+                "on this one picture, which says nothing of others."
+                if math.isnan(low)
+                else f"(95 % interval {ends[0]:.1f} to {ends[1]:.1f})."
                 if sure
                 else f"(95 % interval {low:+.1f} to {high:+.1f}): these pictures cannot tell "
                 "which is better."
@@ -219,10 +225,10 @@ def _networks(comparison: Comparison) -> str:
         if comparison.counts:
             scores = comparison.scores[index]
             value, low, high = (100 * number for number in scores["mean_iou"])
-            big = (
-                f'<p class="big">{value:.1f} <small>mIoU</small></p>'
-                f'<p class="soft">{low:.1f} to {high:.1f}, 95 % interval</p>'
-            )
+            shown = "–" if math.isnan(value) else f"{value:.1f}"
+            big = f'<p class="big">{shown} <small>mIoU</small></p>'
+            if not math.isnan(low):
+                big += f'<p class="soft">{low:.1f} to {high:.1f}, 95 % interval</p>'
             facts.insert(0, ("boundary F1", _percent(scores["boundary_f1"])))
         rows = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
         cards.append(
@@ -287,6 +293,8 @@ def _span(difference: Interval, reach: float) -> str:
     if difference.is_beside_zero:
         kind = "up" if difference.value > 0 else "down"
     words = signed(difference).strip()
+    if not np.isfinite(low):
+        low = high = value  # no interval: the dot alone
     return (
         f'<span class="cell"><span class="delta">{100 * difference.value:+.1f}</span>'
         f'<span class="track" role="img" aria-label="{words}" title="{words}">'

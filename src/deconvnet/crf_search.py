@@ -120,15 +120,7 @@ def search_crf(
         DataError: If there are fewer than two pictures, or the classes do not fit.
         RecipeError: If fewer than two pictures are asked for.
     """
-    check_classes(predictor.classes, dataset.classes)
-    if pictures < 2:
-        raise RecipeError(
-            f"pictures is {pictures}; a search needs 2, one to search, one to report."
-        )
-    if len(dataset) < 2:
-        raise DataError(
-            f"The split {dataset.split} has one picture; a search needs two or more."
-        )
+    check_search(predictor, dataset, pictures)
     count = min(pictures, len(dataset))
     chosen = [int(index) for index in np.linspace(0, len(dataset) - 1, count).round()]
     halves = chosen[: count // 2], chosen[count // 2 :]
@@ -153,6 +145,24 @@ def search_crf(
         reported = {name: _summary(kept.scores(halves[1], one)) for name, one in told.items()}
     sizes = len(halves[0]), len(halves[1])
     return Search(best, len(searched) - 1, sizes, searched, reported)
+
+
+def check_search(predictor: Predictor, dataset: Dataset, pictures: int) -> None:
+    """Refuse a search that there are not the pictures for.
+
+    Raises:
+        DataError: If there are fewer than two pictures, or the classes do not fit.
+        RecipeError: If fewer than two pictures are asked for.
+    """
+    check_classes(predictor.classes, dataset.classes)
+    if pictures < 2:
+        raise RecipeError(
+            f"pictures is {pictures}; a search needs 2, one to search, one to report."
+        )
+    if len(dataset) < 2:
+        raise DataError(
+            f"The split {dataset.split} has one picture; a search needs two or more."
+        )
 
 
 def write_search(found: Search, out: str | Path) -> Path:

@@ -240,7 +240,13 @@ import numpy as np
 
 def main(picture, model="@file", out="mask.png"):
 @open
-    image = np.asarray(PIL.Image.open(picture).convert("RGB"), np.float32) / 255
+    opened = PIL.ImageOps.exif_transpose(PIL.Image.open(picture))  # upright
+    if opened.mode[0] in "IF":
+        sys.exit(f"{picture} has more than 8 bits a value; save it with 8.")
+    if opened.has_transparency_data:
+        white = PIL.Image.new("RGBA", opened.size, "white")
+        opened = PIL.Image.alpha_composite(white, opened.convert("RGBA"))
+    image = np.asarray(opened.convert("RGB"), np.float32) / 255
     image = np.ascontiguousarray(image.transpose(2, 0, 1)[None])
 @run
     label_map = logits[0].argmax(0).astype(np.uint8)
@@ -258,7 +264,7 @@ if __name__ == "__main__":
 
 USE_ONNX = {
     "library": "onnxruntime",
-    "imports": "import onnxruntime\nimport PIL.Image",
+    "imports": "import onnxruntime\nimport PIL.Image\nimport PIL.ImageOps",
     "file": "model.onnx",
     "open": """\
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -268,7 +274,7 @@ USE_ONNX = {
 }
 USE_OPENVINO = {
     "library": "openvino",
-    "imports": "import openvino\nimport PIL.Image",
+    "imports": "import openvino\nimport PIL.Image\nimport PIL.ImageOps",
     "file": "model.xml",
     "open": """\
     network = openvino.Core().read_model(model)
@@ -281,7 +287,7 @@ USE_OPENVINO = {
 }
 USE_TORCH = {
     "library": "torch",
-    "imports": "import PIL.Image\nimport torch",
+    "imports": "import PIL.Image\nimport PIL.ImageOps\nimport torch",
     "file": "model.pt2",
     "open": """\
     about = {"classes": "", "colors": ""}  # load fills them

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from deconvnet.errors import MissingExtraError, RecipeError
 
-KEPT = ("Greater", "Equal", "Select", "Maximum", "Pad", "Slice", "StridedSlice")
+KEPT = ("Greater", "Equal", "Select", "Maximum", "MaxPool", "Pad", "Slice", "StridedSlice")
 """What pooling and unpooling are made of. Only convolutions are worth 8 bits.
 
 Left to itself, NNCF rounds the features before they are compared: then many windows tie, the
 first corner wins, and switches turn over. That alone cost a trained DeconvNet a third of its
-mean IoU, where this costs half a point; and the roundings took time, too.
+mean IoU, where this costs half a point; and the roundings took time, too. Between the padding
+of a map by -infinity and its pooling a rounding finds no range, and U-Net answers rubbish.
 """
 
 MOST_PICTURES = 64

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -18,7 +19,7 @@ from deconvnet import draw, familiarity
 from deconvnet.checkpoint import Config, check_pictures, find_checkpoint, load_checkpoint
 from deconvnet.crf import CrfSettings
 from deconvnet.data import open_dataset
-from deconvnet.data.image_files import read_image, write_mask
+from deconvnet.data.image_files import as_rgb, read_image, write_mask
 from deconvnet.engines import accelerate
 from deconvnet.errors import DeviceError, RecipeError, ShapeError, UserError
 from deconvnet.hub import push_to_hub, save_pretrained
@@ -203,6 +204,14 @@ class Predictor:
                 Also if the ensemble's classes are others, or in another order.
         """
         pixels = as_image(image)
+        _refuse_unknown("combine", combine, (None, "mean", "product"))
+        _refuse_unknown("protocol", protocol, ("paper", "release"))
+        _refuse_unknown("uncertainty", uncertainty, (None, "entropy", "flips", "dropout"))
+        if proposals < 0 or not isinstance(crf, bool | CrfSettings):
+            raise RecipeError(
+                f"proposals is {proposals!r} and crf {crf!r}; give a number from 0 on, and "
+                "True, False or CrfSettings."
+            )
         asked = Asked(tta, uncertainty, samples, seed)
         self.check(asked, whole=not (proposals or crf or ensemble), windows=proposals > 0)
         self.check_tile(tile, whole=not (proposals or crf or ensemble))
@@ -435,6 +444,13 @@ def load(
         DataError: If the pictures for int8 cannot be read.
         RecipeError: If the engine does not compute in this precision.
     """
+    _refuse_unknown("precision", precision, ("fp32", "int8"))
+    if precision == "int8":
+        check_int8(engine)
+    elif calibration is not None:
+        raise RecipeError(
+            "calibration is for the precision int8; leave it out, or ask for that."
+        )
     tune_allocator()
     loaded = load_checkpoint(checkpoint)
     check_pictures(loaded.config, str(checkpoint))
@@ -447,7 +463,6 @@ def load(
     if engine != "plain":
         pictures = None
         if precision == "int8":
-            check_int8(engine)
             pictures = calibration_pictures(
                 Predictor(network, loaded.config, place), calibration
             )
@@ -522,13 +537,28 @@ def as_image(image: AnyImage) -> Image:
     if isinstance(image, str | Path):
         return read_image(image)
     if isinstance(image, PIL.Image.Image):
-        return np.array(image.convert("RGB"))
+        return as_rgb(PIL.ImageOps.exif_transpose(image))
+    if not isinstance(image, np.ndarray):
+        raise ShapeError(
+            f"The picture is a {type(image).__name__}; give a path, a PIL image, or an array "
+            "of uint8 with shape (height, width, 3)."
+        )
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ShapeError(
             f"The picture is an array of {image.dtype} with shape {image.shape}; "
             "give uint8 with shape (height, width, 3), RGB from 0 to 255."
         )
     return image
+
+
+def _refuse_unknown(name: str, value: object, known: Sequence[str | None]) -> None:
+    """Refuse a word that is not among those known, in place of taking another.
+
+    Raises:
+        RecipeError: If so.
+    """
+    if value not in known:
+        raise RecipeError(f"{name} is {value!r}; it can be {', '.join(map(repr, known))}.")
 
 
 def check_same_classes(first: Classes, second: Classes) -> None:

@@ -123,7 +123,13 @@ def predict_files(  # noqa: PLR0913 - what the command line says, by keyword
                     finished = done_before(journal, file, out, outputs)
                     if finished is None:
                         finished = segment_file(
-                            segment, file, out, outputs, max_pixels=max_pixels, **options
+                            segment,
+                            file,
+                            out,
+                            outputs,
+                            max_pixels=max_pixels,
+                            quiet=quiet,
+                            **options,
                         )
                         journal.add(finished)
                     report(f"{finished.source}: {in_words(finished)}")
@@ -165,11 +171,20 @@ def plan(
     if outputs.annotations and shard:
         raise RecipeError(
             "Annotations of all pictures go into one file or order, so shards cannot write "
-            "them; run the shards without, then once more with --resume instead of --shard."
+            "them; run the shards with --uncertainty entropy in their place, then once more "
+            "with both and --resume instead of --shard."
+        )
+    if outputs.voc_submission and shard:
+        raise RecipeError(
+            "The masks of all pictures go into one archive, so shards cannot pack them; run "
+            "the shards without, then once more with --resume instead of --shard."
         )
     if outputs.simplify < 0:
         raise RecipeError(f"--simplify is {outputs.simplify}; give pixels, 0 or more.")
     chosen = files[_shard_of(shard)]
+    _refuse_for_films(chosen, outputs)
+    if outputs.voc_submission:
+        _refuse_alike_in_archive(chosen)
     for file in chosen:  # a file that is no picture is found now
         if is_video(file.path):
             check_video(str(file.path), outputs.videos)
@@ -177,6 +192,37 @@ def plan(
             image_size(file.path, max_pixels=max_pixels)
     refuse_unwritable_folder(out, "the results")
     return chosen
+
+
+def _refuse_for_films(files: Sequence[PictureFile], outputs: Outputs) -> None:
+    """Refuse what is made of pictures alone, where there is none.
+
+    Raises:
+        RecipeError: If so.
+    """
+    asked = [n for n in ("annotations", "voc_submission") if getattr(outputs, n)]
+    if asked and all(is_video(file.path) for file in files):
+        raise RecipeError(
+            f"--{asked[0]} is of pictures, and the inputs are films; leave it out, or write "
+            "the masks of the frames by --frame_masks."
+        )
+
+
+def _refuse_alike_in_archive(files: Sequence[PictureFile]) -> None:
+    """Refuse pictures of one name in several folders, as VOC's archive has one folder for all.
+
+    Raises:
+        OutputError: If there are some.
+    """
+    seen: dict[str, Path] = {}
+    for file in files:
+        name = Path(file.name).name
+        if name in seen and not is_video(file.path):
+            raise OutputError(
+                f"{seen[name]} and {file.path} would both be {name}.png in the archive for "
+                "VOC; rename one, or pack them apart."
+            )
+        seen[name] = file.path
 
 
 def check_options(segment: Predictor, options: dict[str, Any]) -> None:
@@ -204,13 +250,18 @@ def segment_file(
     outputs: Outputs,
     *,
     max_pixels: int | None = None,
+    quiet: bool = False,
     **options: Any,
 ) -> Finished:
     """Segment one picture or film and write its results; gives what the tables say about it."""
     stamp = stamp_of(file.path)  # before it is read, so that a later change is seen
     if is_video(file.path):
         share = predict_video(
-            partial(segment, **options), str(file.path), out / file.name, outputs.videos
+            partial(segment, **options),
+            str(file.path),
+            out / file.name,
+            outputs.videos,
+            quiet=quiet,
         )
         return Finished(file.name, str(file.path), stamp, share)
     segmentation = segment(read_image(file.path, max_pixels=max_pixels), **options)

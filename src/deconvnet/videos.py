@@ -139,6 +139,11 @@ def predict_video(
                 output.release()
         if shares is None:
             raise ImageFileError(f"{place} gave no frame; look whether another program can.")
+        if rows < film.length:
+            say(
+                f"Warning: {place} ended after {rows} of {film.length} frames; it may be "
+                "damaged, and its results are of what could be read."
+            )
     write_text(stem.with_name(stem.name + ".frames.csv"), table.getvalue())
     return {name: total / rows for name, total in shares.items()}
 

@@ -177,6 +177,8 @@ def test_the_place_of_a_switch_lies_where_its_pixels_are(client, explained):
         ("pool9", 422, ["no layer 'pool9'"]),
         ("pool1/999.png", 422, ["channels 0 to"]),
         ("pool1/grid.png?channels=", 422, ["0 channels"]),
+        ("pool1/grid.png?channels=0,-3", 422, ["'-3' is no number of a channel"]),
+        ("pool1/grid.png?channels=" + "9" * 5000, 422, ["is no number of a channel"]),
         ("pool1/grid.png?channels=" + ",".join(map(str, range(65))), 422, ["65 channels"]),
         ("trace?x=9999&y=0", 422, ["outside"]),
         ("trace?x=one&y=0", 422, ["'x'"]),
@@ -258,7 +260,8 @@ def test_what_is_no_picture_is_refused_with_the_command_lines_sentence(
 
 def test_a_decompression_bomb_is_refused_from_its_header(client):
     began = time.monotonic()
-    assert_problem(send(client, bomb()), 422, "30000 x 30000", "12,000,000")
+    details = assert_problem(send(client, bomb()), 422, "30000 x 30000", "12,000,000")
+    assert details["detail"].endswith("Send a smaller one.")
     assert time.monotonic() - began < 2
 
 

@@ -220,6 +220,19 @@ def test_the_map_grows_and_can_be_stopped(open_page):
     assert page.locator("#segment-stage .note").count() == 0
 
 
+def test_the_network_chosen_inside_is_the_one_described_where_pictures_are_segmented(open_page):
+    page = open_page(path="/#inside")
+    page.locator("#examples button").nth(2).click()
+    page.locator("#grid .cell").first.wait_for()
+    before = page.locator("#segment-about").text_content()
+    names = page.locator("#inside-model option").all_text_contents()
+    other = next(name for name in names if name != page.input_value("#inside-model"))
+    page.select_option("#inside-model", other)
+    page.click("#tab-segment")
+    assert page.input_value("#segment-model") == other
+    assert page.locator("#segment-about").text_content() != before
+
+
 def test_the_decoder_plays_to_the_scores(open_page):
     page = open_page(path="/#inside")
     page.locator("#examples button").nth(2).click()

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import logging
+import math
 import re
 import signal
 import socket
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 
 import httpx
 import pytest
@@ -84,6 +86,15 @@ def test_it_listens_on_loopback_and_answers(server):
 def test_huge_headers_are_refused(server):
     with connect(server[0]) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 9000)
+        answer = answer_to(connection)
+    assert answer.startswith("HTTP/1.1 431 ")
+    assert "4,000 bytes" in answer
+
+
+def test_huge_headers_that_come_in_one_piece_are_refused_too(server):
+    with connect(server[0]) as connection:
+        large = b"X: " + b"x" * 4100 + b"\r\n"
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + large + b"\r\n")
         answer = answer_to(connection)
     assert answer.startswith("HTTP/1.1 431 ")
     assert "4,000 bytes" in answer
@@ -229,8 +240,24 @@ def test_a_missing_extra_is_one_sentence(checkpoints, capsys, monkeypatch):
 def test_a_limit_that_makes_no_sense_is_refused(checkpoints, capsys):
     assert main(["serve", checkpoints[0], "--workers", "0"]) == 2
     assert "The limit workers is 0; give a number above 0." in capsys.readouterr().err
-    with pytest.raises(LimitError):
-        Limits(seconds=-1.0)
+    for seconds in (-1.0, math.nan, math.inf):
+        with pytest.raises(LimitError, match="give a number above 0"):
+            Limits(seconds=seconds)
+
+
+@pytest.mark.parametrize("token", ["토큰", "  ", "a\nb"])
+def test_a_token_that_no_header_can_carry_is_refused(token, checkpoints, capsys):
+    assert main(["serve", checkpoints[0], "--port", "0", "--token", token]) == 2
+    assert "take letters, digits and signs of ASCII" in capsys.readouterr().err
+
+
+def test_the_address_holds_every_token_as_a_browser_reads_it(checkpoints, monkeypatch):
+    said = []
+    monkeypatch.setattr(serving._Server, "run", lambda self, sockets: None)
+    serving.serve(checkpoints[1:], port=0, token="ab+c/d==&#", say=said.append)  # noqa: S106
+    address = said[0].split()[1]
+    given = urllib.parse.parse_qs(urllib.parse.urlsplit(address).fragment)
+    assert given == {"token": ["ab+c/d==&#"]}
 
 
 def test_a_checkpoint_that_is_missing_is_refused(capsys):

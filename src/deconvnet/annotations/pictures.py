@@ -1,5 +1,6 @@
 """What the writers of annotations are given."""
 
+import filecmp
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +34,7 @@ def copy_picture(picture: Labelled, folder: Path) -> None:
         OutputError: If the place cannot be written.
     """
     place = folder / picture.file_name
-    if place.is_file() and place.stat().st_size == picture.source.stat().st_size:
+    if place.is_file() and filecmp.cmp(place, picture.source, shallow=False):
         return
     with written_whole(place) as temporary:
         shutil.copyfile(picture.source, temporary)

@@ -305,7 +305,7 @@ def _ablate(arguments: argparse.Namespace) -> None:
 
 
 def _search_crf(arguments: argparse.Namespace) -> None:
-    from deconvnet.crf_search import PICTURES, search_crf, write_search
+    from deconvnet.crf_search import PICTURES, check_search, search_crf, write_search
     from deconvnet.data import open_dataset
     from deconvnet.files import refuse_unwritable_folder
     from deconvnet.predict import load
@@ -320,13 +320,14 @@ def _search_crf(arguments: argparse.Namespace) -> None:
         )
     dataset = open_dataset(data, arguments.split)
     pictures = PICTURES if arguments.pictures is None else arguments.pictures
+    check_search(predictor, dataset, pictures)
+    refuse_unwritable_folder(Path(arguments.out), "the search")
     if arguments.dry_run:
         count = min(pictures, len(dataset))
         print(
             f"search     on {count // 2} pictures of {data}\nreport     on {count - count // 2}"
         )
         return
-    refuse_unwritable_folder(Path(arguments.out), "the search")
     found = search_crf(predictor, dataset, pictures=pictures, quiet=arguments.quiet)
     path = write_search(found, arguments.out)
     print(f"{found.to_text()}\n\nEverything tried is in {path}.")

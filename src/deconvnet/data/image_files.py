@@ -36,6 +36,9 @@ IMAGE_SUFFIXES = (
 )
 """Files that are taken for pictures when a folder is searched; compare in lower case."""
 
+RECEIVED = "The picture received"
+"""What a picture without a file is called in messages."""
+
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM")
 """What Pillow may decode. It reads more, some of it by starting a program (EPS)."""
 
@@ -67,7 +70,7 @@ def read_image(file: PictureFile, *, max_pixels: int | None = None, page: int = 
     """
     with opened(file, max_pixels=max_pixels, page=page) as picture:
         PIL.ImageOps.exif_transpose(picture, in_place=True)
-        return _as_rgb(picture)
+        return as_rgb(picture)
 
 
 def image_size(
@@ -113,7 +116,7 @@ def opened(
     Raises:
         ImageFileError: If there is no such file, or it is damaged, no picture, or too large.
     """
-    where = "The picture received" if isinstance(file, bytes) else str(file)
+    where = RECEIVED if isinstance(file, bytes) else str(file)
     try:
         source = io.BytesIO(file) if isinstance(file, bytes) else file
         with _open_unlimited(source, max_pixels) as picture:
@@ -199,8 +202,13 @@ def _refuse_too_large(where: str, size: tuple[int, int], max_pixels: int | None)
     if size[0] * size[1] > allowed:
         raise ImageFileError(
             f"{where} has {size[0]} x {size[1]} pixels; up to {allowed:,} are read, as a guard "
-            "against files made to fill the memory. If it is yours, allow it by --max_pixels "
-            f"{size[0] * size[1]} or the environment variable DECONVNET_MAX_PIXELS."
+            "against files made to fill the memory. "
+            + (
+                "Send a smaller one."
+                if where == RECEIVED
+                else f"If it is yours, allow it by --max_pixels {size[0] * size[1]} or the "
+                "environment variable DECONVNET_MAX_PIXELS."
+            )
         )
 
 
@@ -213,7 +221,8 @@ def _max_pixels() -> int:
     return int(given or MAX_PIXELS)
 
 
-def _as_rgb(picture: PIL.Image.Image) -> Image:
+def as_rgb(picture: PIL.Image.Image) -> Image:
+    """The pixels of any picture, as read_image gives them; transparent ones lie on white."""
     if picture.mode == "RGB":
         return _pixels(picture)
     if picture.mode.startswith("I") or picture.mode == "F":

@@ -119,6 +119,12 @@ def asked(name: str, words: Sequence[str]) -> Asked:
             f"One picture or one data set is enough for a figure; given were "
             f"{', '.join(images + sets)}."
         )
+    if (images or sets) and (name in ("architecture", "deconvolution") or not networks):
+        also = ", or name a network that is to see it" if name == "unpooling" else ""
+        raise DataError(
+            f"The figure '{name}' is drawn without a picture; leave out "
+            f"{(images + sets)[0]}{also}."
+        )
     return Asked(name, networks, images[0] if images else None, sets[0] if sets else None)
 
 

@@ -269,7 +269,14 @@ def explain_routes(service: Service) -> APIRouter:
     )
     async def grid(id: str, layer: str, channels: str) -> Response:  # noqa: A002
         """Draw up to 64 channels, numbers with commas between, eight in a row."""
-        numbers = [int(word) for word in channels.split(",") if word.strip().isdecimal()]
+        words = [word.strip() for word in channels.split(",") if word.strip()]
+        for word in words:
+            if not (word.isascii() and word.isdecimal() and len(word) < 10):
+                raise WebError(
+                    422,
+                    f"'{word[:80]}' is no number of a channel; give such as channels=0,3,7.",
+                )
+        numbers = [int(word) for word in words]
         content = await room.run(lambda _: observatory.grid(id, layer, numbers))
         return Response(content, media_type="image/png")
 

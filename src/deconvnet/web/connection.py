@@ -6,7 +6,7 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from deconvnet.web.guard import HEADERS
+from deconvnet.web.guard import HEADERS, too_large_headers
 from deconvnet.web.limits import Limits
 from deconvnet.web.logs import log
 from deconvnet.web.problems import MEDIA_TYPE, WebError, problem_of
@@ -52,11 +52,7 @@ class PatientConnection(H11Protocol):
         if self.transport.is_closing():
             return
         if "too long" in msg or len(self.conn.trailing_data[0]) >= self.limits.header_bytes:
-            error = WebError(
-                431,
-                f"The headers are larger than {self.limits.header_bytes:,} bytes, the most "
-                "this server reads; send fewer.",
-            )
+            error = too_large_headers(self.limits)
         else:
             error = WebError(400, "This is no HTTP request that can be read; send another.")
         self._refuse(error)

@@ -85,6 +85,9 @@ class Guard:
             exchange.write_down()
 
     def _refusal(self, headers: Headers, scope: Scope) -> WebError | None:
+        sizes = [len(name) + len(value) + 4 for name, value in scope["headers"]]
+        if sum(sizes) > self.limits.header_bytes:  # those that came in one piece
+            return too_large_headers(self.limits)
         host = headers.get("host", "").rpartition("@")[2]
         name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
         if self.hosts is not None and name.strip("[]").lower() not in self.hosts:
@@ -196,6 +199,15 @@ class _Exchange:
         if self.scope.get("client"):
             about["client"] = self.scope["client"][0]
         log("request", **about)
+
+
+def too_large_headers(limits: Limits) -> WebError:
+    """The refusal of a request line and headers that are too large."""
+    return WebError(
+        431,
+        f"The headers are larger than {limits.header_bytes:,} bytes, the most this server "
+        "reads; send fewer.",
+    )
 
 
 def too_many_bytes(limits: Limits) -> WebError:

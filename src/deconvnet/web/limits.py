@@ -1,5 +1,6 @@
 """How much of anything the server takes on."""
 
+import math
 from dataclasses import dataclass
 
 from deconvnet.errors import UserError
@@ -47,6 +48,10 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 0 or (value == 0 and name not in ("queue", "grace", "proposals")):
+            if (
+                not math.isfinite(value)
+                or value < 0
+                or (value == 0 and name not in ("queue", "grace", "proposals"))
+            ):
                 least = "0 or more" if name in ("queue", "grace", "proposals") else "above 0"
                 raise LimitError(f"The limit {name} is {value}; give a number {least}.")

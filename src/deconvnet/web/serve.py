@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import uvicorn
 from safetensors import safe_open
@@ -17,7 +18,7 @@ from deconvnet.errors import OutputError
 from deconvnet.predict import Predictor, load
 from deconvnet.web.app import create_app
 from deconvnet.web.connection import patient_connection
-from deconvnet.web.limits import Limits
+from deconvnet.web.limits import LimitError, Limits
 from deconvnet.web.logs import log, write_to_stderr
 from deconvnet.web.service import Served
 
@@ -55,6 +56,11 @@ def serve(
         OutputError: If the address cannot be listened on.
     """
     limits = limits or Limits()
+    if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
+        raise LimitError(
+            "The token holds characters that a request's header cannot carry; take letters, "
+            "digits and signs of ASCII."
+        )
     listening = _listen(host, port)
     try:
         write_to_stderr(quiet=quiet)
@@ -64,7 +70,8 @@ def serve(
             served, limits, token=token, hosts=(*LOOPBACK_NAMES, host) if local else None
         )
         address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
-        say(f"Open {address}{'/#token=' + token if token else ''} in a browser; Ctrl-C ends.")
+        key = f"/#token={quote(token, safe='')}" if token else ""
+        say(f"Open {address}{key} in a browser; Ctrl-C ends.")
         if not local:
             say(
                 f"Warning: {host} is not this machine alone: whoever reaches the port may use "
@@ -121,7 +128,7 @@ def model_names(checkpoints: Sequence[str]) -> list[str]:
         path = Path(checkpoint)
         parts = path.resolve().parts if path.is_dir() else path.parts
         named = [part for part in parts if part not in ("best", "last", "/")] or ["network"]
-        name, number = named[-1], 2
+        name, number = named[-1].replace(",", "-"), 2  # commas part names in a request
         while name in names:
             name, number = f"{named[-1]}-{number}", number + 1
         names.append(name)

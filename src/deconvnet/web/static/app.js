@@ -73,6 +73,7 @@ function fillModels(models) {
   };
   $("segment-model").addEventListener("change", describe);
   onLanguage(describe);
+  return describe;
 }
 
 async function open() {
@@ -82,8 +83,9 @@ async function open() {
     const [{ models, limits }, { version }] = await Promise.all([api.models(), api.health()]);
     onLanguage(() => { $("version").textContent = t("version", { v: version }); });
     $("proposals").max = Math.max(5, Math.min(50, limits.proposals));
-    fillModels(models);
+    const describe = fillModels(models);
     openSegment(models);
+    $("inside-model").addEventListener("change", describe); // openSegment has taken the choice over
     openCompare(models);
     openInside();
     openTabs();

@@ -244,13 +244,16 @@ function askTrace(x, y) {
   if (tracing || !inside) return;
   tracing = setTimeout(async () => {
     const { x, y } = asked;
+    const looked = inside; // another network or picture may be looked at when the answer comes
     try {
-      const given = await api.trace(inside.id, x, y);
+      const given = await api.trace(looked.id, x, y);
       const reach = await pngValues(given.reach_png);
-      showTrace(given, reach);
+      if (looked === inside) showTrace(given, reach);
     } catch (problem) {
-      if (problem.code === "gone") look();
-      else if (problem.code !== "busy") showProblem($("inside-state"), problem);
+      if (looked === inside) {
+        if (problem.code === "gone") look();
+        else if (problem.code !== "busy") showProblem($("inside-state"), problem);
+      }
     }
     tracing = null;
     if (asked.x !== x || asked.y !== y) askTrace(asked.x, asked.y);
